@@ -1,0 +1,143 @@
+package views
+
+import (
+	"time"
+
+	"portolan/views/ui"
+)
+
+// Clusters is the list of the registry.
+type Clusters struct {
+	All, Available, Failed, Untested, Disabled int
+	Expiring                                   int    // credentials that end soon
+	ExpiringNote                               string // such as "Credential ends in 9 days"
+	Status                                     string // the chosen filter, empty for all
+	Query                                      string
+	Rows                                       []ClusterRow
+	Next                                       string // address of the next page; empty at the end
+	Found                                      []FoundConfig
+	FoundError                                 string // why the folder could not be read
+}
+
+// ClusterRow is one cluster of the list.
+type ClusterRow struct {
+	ID, Label, ClusterName string
+	Provider               string // as chosen: kubernetes, kind, k3s, aks, gke, eks
+	Exposure, Version      string
+	TestState              string // untested, running, ok or failed
+	TestStage              string // the stage that failed
+	TestNote               string // why it failed, or why it is untested
+	TestAt                 time.Time
+	TestTook               time.Duration
+	Enabled                bool
+	Workloads              int
+}
+
+// FoundConfig is a kubeconfig of the mounted folder that no cluster uses.
+type FoundConfig struct {
+	Path     string // relative to the root
+	Context  string
+	Contexts []string
+	Server   string
+	Problem  string // why it cannot be used; Register is then empty
+	Register string // address of the form, filled in
+}
+
+// Cluster is the page of one cluster.
+type Cluster struct {
+	ID, Label, ClusterName string
+	Provider, Exposure     string
+	Region, Version        string
+	TestState              string // untested, running, ok or failed
+	Enabled                bool
+	Target                 bool   // can be deployed to
+	NotTarget              string // why it cannot, in a few words
+	Test                   *Test  // the latest or running one; nil before the first
+	Permissions            []Grid // one a namespace
+	Credential             []Fact
+	Namespaces             []Fact
+	ExposureFacts          []Fact
+	History                []TestRow
+	Workloads              []WorkloadRow
+	WorkloadCount          int
+	CanAdmin               bool
+}
+
+// Test is one connection test with its stages.
+type Test struct {
+	State    string // running, ok or failed
+	At       time.Time
+	Took     time.Duration
+	Deadline time.Duration
+	By       string // who or what began it
+	Checks   []Check
+}
+
+// Check is one stage of a test.
+type Check struct {
+	Name    string
+	State   string // pending, running, ok, warning, failed or skipped
+	Message string
+	Remedy  string
+	RBAC    bool // the remedy is to apply the published manifest; a link is shown
+	Took    time.Duration
+}
+
+// Grid is the answer of the permission check for one namespace.
+type Grid struct {
+	Namespace string
+	Verbs     []string
+	Rows      []GridRow
+	Missing   int
+}
+
+// GridRow is a resource of a Grid; Cells are as many as the grid has verbs and
+// hold "yes", "no" or "" where the verb is not needed.
+type GridRow struct {
+	Resource string
+	Cells    []string
+}
+
+// TestRow is a test of the history.
+type TestRow struct {
+	State string // ok or failed
+	Stage string // where it failed
+	Note  string
+	By    string
+	At    time.Time
+	Took  time.Duration
+}
+
+// ClusterForm is the form of a new or an existing cluster. The form's fields
+// are those of the registry, by the names that the POST uses.
+type ClusterForm struct {
+	ID           string // of the existing cluster; empty for a new one
+	Label        string
+	Form         ui.Form
+	EncryptedOff string   // why encrypted credentials cannot be stored
+	StoredSecret bool     // a sealed kubeconfig is kept when the field stays blank
+	Paths        []string // kubeconfigs found in the mounted folder
+	Contexts     []string // of the present credential
+	Inspection   *Inspection
+	Changes      []Change // what someone else has saved meanwhile
+}
+
+// Inspection is what a kubeconfig holds, told before it is saved.
+type Inspection struct {
+	OK       bool
+	Problem  string // why it is refused
+	Remedy   string
+	Contexts []InspectedContext
+	Warnings []string
+}
+
+// InspectedContext is one context of an inspected kubeconfig.
+type InspectedContext struct {
+	Name, Cluster, Server, User, Auth string
+	Current                           bool
+}
+
+// Change is a field that another admin saved while the form was open.
+type Change struct {
+	Field, Theirs, Yours string
+}

@@ -1,0 +1,37 @@
+package ui
+
+import "slices"
+
+// Form is what a form shows: the values by field name, as url.Values has them,
+// and at most one error a field.
+type Form struct {
+	Values map[string][]string
+	Errors map[string]string
+	Error  string // about the form as a whole
+}
+
+// Get returns the first value of a field.
+func (f Form) Get(name string) string {
+	if v := f.Values[name]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// At returns the i-th value of a repeated field.
+func (f Form) At(name string, i int) string {
+	if v := f.Values[name]; i < len(v) {
+		return v[i]
+	}
+	return ""
+}
+
+// On reports whether a checkbox is ticked.
+func (f Form) On(name string) bool {
+	return slices.Contains([]string{"on", "true", "1", "yes"}, f.Get(name))
+}
+
+// Bad reports whether any of the fields has an error.
+func (f Form) Bad(names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return f.Errors[n] != "" })
+}
