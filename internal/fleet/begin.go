@@ -1,0 +1,68 @@
+package fleet
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrFenced says that another worker has taken the operation over, or that it
+// has ended: what the caller still wanted to write was refused.
+var ErrFenced = errors.New("the operation is held by another worker")
+
+// Begin is what one transaction writes at the start of an operation.
+type Begin struct {
+	// Workload is inserted when New; else its Release, Replicas, Stopped and
+	// Kind are updated.
+	Workload Workload
+	New      bool
+	// Release, when not nil, is inserted with the next free number, which
+	// Workload.Release and Operation.Release then take.
+	Release *Release
+	// Operation is inserted with its Steps, all pending. A forget arrives
+	// finished and removes the workload's row in the same transaction.
+	Operation Operation
+	Audit     AuditEntry
+}
+
+// Change is what the holder of an operation records in one transaction. Zero
+// fields change nothing.
+type Change struct {
+	Steps  []Step  // new states, in order; each also becomes an event
+	Events []Event // appended after those of Steps; Seq and OperationID are filled in
+
+	// Finish ends the operation; it becomes the last event.
+	Finish  OperationState
+	Failure *Failure
+
+	Replicas         *int32       // workload: the count to restore
+	Stopped          *bool        // workload
+	Removed          bool         // the workload's row is deleted
+	ReleaseSucceeded int          // this release has been up
+	Observation      *Observation // as seen by the step that ends the operation
+}
+
+// WorkloadState is a workload with what decides its phase.
+type WorkloadState struct {
+	Workload    Workload
+	Operation   *Operation   // latest, with its steps
+	Observation *Observation // latest
+}
+
+// Unreachability is the observer's word on whether a namespace of a cluster
+// answers. The zero value means that it does, or is not watched yet.
+type Unreachability struct {
+	Since time.Time // last proof of life; zero with Error set = never answered
+	Error string    // what the watch last failed with; "" = it answers
+}
+
+// SealedCredential is an encrypted kubeconfig as it is kept.
+type SealedCredential struct {
+	KeyID  string
+	Sealed []byte
+}
+
+// Assignment is one cluster that an observer watches.
+type Assignment struct {
+	Cluster    Cluster
+	Namespaces []string // those that hold workloads
+}

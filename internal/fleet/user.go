@@ -1,0 +1,58 @@
+package fleet
+
+import (
+	"net/mail"
+	"strings"
+	"time"
+)
+
+// Role is what a person may do.
+type Role string
+
+const (
+	RoleViewer   Role = "viewer"   // reads; no terminal, no secret values
+	RoleOperator Role = "operator" // runs workloads
+	RoleAdmin    Role = "admin"    // everything
+)
+
+// Roles lists every role from the least to the most.
+var Roles = []Role{RoleViewer, RoleOperator, RoleAdmin}
+
+// Includes reports whether r may do all that other may.
+func (r Role) Includes(other Role) bool {
+	rank := map[Role]int{RoleViewer: 1, RoleOperator: 2, RoleAdmin: 3}
+	return rank[r] != 0 && rank[r] >= rank[other]
+}
+
+// User is a person who signs in.
+type User struct {
+	ID           string // UUID
+	Email        string // lower case
+	Role         Role
+	PasswordHash string
+	Disabled     bool
+	Epoch        int64 // sessions of an earlier epoch are void
+	CreatedAt    time.Time
+}
+
+// CleanEmail returns the address in the form in which it is kept, or false.
+func CleanEmail(s string) (string, bool) {
+	s = strings.ToLower(strings.TrimSpace(s))
+	a, err := mail.ParseAddress(s)
+	if err != nil || a.Address != s || len(s) > 254 {
+		return s, false
+	}
+	return s, true
+}
+
+// AuditEntry is one line of the record of who did what.
+type AuditEntry struct {
+	At      time.Time
+	Actor   string               // e-mail address; "" = nobody signed in
+	Action  string               // such as cluster.create, workload.stop, login
+	Target  string               // such as cluster/aks-eastus2 or workload/<id>
+	Outcome string               // ok, refused, failed
+	Reason  string               // why it was refused or failed
+	Address string               // of the client
+	Diff    map[string][2]string // field → before, after; redacted
+}

@@ -1,0 +1,31 @@
+// Package observe watches the workloads of each cluster and writes down what it
+// sees, with the time of the last proof that it sees at all.
+package observe
+
+import (
+	"context"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+// Store keeps leases, sources and observations.
+type Store interface {
+	// Lease renews the leases of holder and takes free and expired ones, one
+	// per cluster that has workloads, up to ttl from now. It returns all that
+	// holder now has, with the namespaces to watch there.
+	Lease(ctx context.Context, holder string, ttl time.Duration) ([]fleet.Assignment, error)
+	// ReleaseLeases gives all leases of holder back, at shutdown.
+	ReleaseLeases(ctx context.Context, holder string) error
+	// Workloads returns the workloads of one namespace of one cluster.
+	Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Workload, error)
+	// SaveObservation upserts an observation by its WorkloadID and rings the
+	// workload's bell. An observation of a workload that is gone is dropped.
+	SaveObservation(ctx context.Context, o fleet.Observation) error
+	// MarkAlive records a proof of life of a namespace's watch, once its first
+	// list is complete.
+	MarkAlive(ctx context.Context, clusterID, namespace string, at time.Time) error
+	// MarkBroken records that the watch fails, and with what. The time of the
+	// last proof of life stays.
+	MarkBroken(ctx context.Context, clusterID, namespace, message string) error
+}

@@ -1,0 +1,54 @@
+// Package registry holds the use cases of clusters: register, change, test,
+// enable, delete, and say which are targets.
+package registry
+
+import (
+	"context"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+// Store keeps clusters and their connection tests.
+type Store interface {
+	// CreateCluster inserts; an id that is taken is CodeConflict with a
+	// problem at "id". cred is nil for a mounted credential.
+	CreateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, audit fleet.AuditEntry) error
+	// UpdateCluster replaces every field of the row if c.Version is still its
+	// version, and counts it up. cred nil keeps the sealed credential, except
+	// that mounted mode drops it. A version that has moved on is CodeConflict.
+	UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, audit fleet.AuditEntry) error
+	// SetEnabled switches a cluster on or off, and counts its version up.
+	SetEnabled(ctx context.Context, id string, enabled bool, audit fleet.AuditEntry) error
+	// SetCredentialHash records what the poller read; "" = not readable. It
+	// does not count the version up: nobody's form is outdated by it.
+	SetCredentialHash(ctx context.Context, id, hash string) error
+	// DeleteCluster removes the row with its tests and credential. While
+	// workloads are there it is CodeConflict and the message names them.
+	DeleteCluster(ctx context.Context, id string, audit fleet.AuditEntry) error
+	// ClusterWorkloads returns the names of the workloads that refer to the cluster.
+	ClusterWorkloads(ctx context.Context, id string) ([]string, error)
+
+	// ClusterStatus returns a cluster with its latest test; CodeNotFound.
+	ClusterStatus(ctx context.Context, id string) (fleet.Status, error)
+	// AllClusters returns every cluster with its latest test, by id.
+	AllClusters(ctx context.Context) ([]fleet.Status, error)
+	// Credential returns the sealed kubeconfig of an encrypted cluster; CodeNotFound.
+	Credential(ctx context.Context, id string) (fleet.SealedCredential, error)
+
+	// BeginTest inserts a running test and returns its id. While one runs for
+	// the cluster it is CodeConflict; one whose deadline has passed without an
+	// end (its process died) is closed as failed first.
+	BeginTest(ctx context.Context, t fleet.ConnectionTest) (int64, error)
+	// SaveTest stores the progress or, when its State is ok or failed, the end
+	// of a test, and keeps the newest 50 of the cluster.
+	SaveTest(ctx context.Context, t fleet.ConnectionTest) error
+	// PinnedIdentity returns the namespace and UID of the newest passed test
+	// that had one, for the cluster's present credential mode; "" = none.
+	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
+	// DueTests returns the ids of enabled clusters whose latest test of the
+	// present configuration ended longer than interval ago.
+	DueTests(ctx context.Context, interval time.Duration) ([]string, error)
+	// Audit appends to the record.
+	Audit(ctx context.Context, entry fleet.AuditEntry) error
+}
