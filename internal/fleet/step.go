@@ -1,0 +1,22 @@
+package fleet
+
+// StepRequest is all that the adapter needs to know to work at a step.
+type StepRequest struct {
+	Operation    Operation
+	Step         Step
+	Cluster      Cluster // as it is now: credential, exposure
+	Workload     Workload
+	Spec         Spec              // of the release that is wanted
+	Secrets      map[string]string // values of Spec.SecretEnv
+	Installation string            // tells this Portolan's objects from another's
+}
+
+// StepResult is what a slice of a step came to.
+type StepResult struct {
+	Done        bool   // the step has succeeded
+	Skipped     bool   // with Done: there was nothing to do
+	Message     string // for the step's line: "2 of 3 updated", "198.51.100.7"
+	Events      []Event
+	Replicas    *int32       // stop: the count it found, to restore later
+	Observation *Observation // the state seen at the end of the slice
+}
