@@ -35,6 +35,13 @@ type User struct {
 	CreatedAt    time.Time
 }
 
+// Actor is who does something, and from where.
+type Actor struct {
+	Email   string
+	Role    Role
+	Address string // of the client
+}
+
 // CleanEmail returns the address in the form in which it is kept, or false.
 func CleanEmail(s string) (string, bool) {
 	s = strings.ToLower(strings.TrimSpace(s))
