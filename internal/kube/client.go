@@ -1,0 +1,193 @@
+package kube
+
+import (
+	"context"
+	"net/http"
+	"sync"
+
+	"golang.org/x/sync/singleflight"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"portolan/internal/fleet"
+)
+
+// Source gives the kubeconfig of a cluster: the mounted file with what it
+// refers to inlined (Root.Kubeconfig), or the unsealed one. It returns
+// fleet.Errors where a person can do something about it.
+type Source interface {
+	Kubeconfig(ctx context.Context, cluster *fleet.Cluster) ([]byte, error)
+}
+
+// Options are common to clients and connection tests.
+type Options struct {
+	Version string // of Portolan, for the User-Agent
+	Policy  AddressPolicy
+}
+
+// Client speaks to one API server with one credential. It is safe for use by
+// several goroutines; all of them share one HTTP/2 connection.
+type Client struct {
+	ClusterID string
+	Hash      string // of the kubeconfig it was made from
+	Facts     fleet.CredentialFacts
+
+	REST  *rest.Config // for what needs a connection of its own, such as exec
+	HTTP  *http.Client // carries the credential; has no overall timeout, so that streams last
+	Typed kubernetes.Interface
+
+	base *http.Transport
+}
+
+// NewClient makes a client from a kubeconfig that Parse accepted.
+func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
+	cfg, err := k.RESTConfig("")
+	if err != nil {
+		return nil, err
+	}
+	harden(cfg, opts.Policy, opts.Version)
+	base, err := baseTransport(cfg, opts.Policy)
+	if err != nil {
+		return nil, err
+	}
+	client, err := httpClient(cfg, base)
+	if err != nil {
+		return nil, err
+	}
+	typed, err := kubernetes.NewForConfigAndClient(cfg, client)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{Facts: k.Facts(""), REST: cfg, HTTP: client, Typed: typed, base: base}, nil
+}
+
+// NamespaceUID returns the UID of a namespace, which tells one cluster from
+// another: verbs compare it with the pinned one before they act.
+func (c *Client) NamespaceUID(ctx context.Context, namespace string) (string, error) {
+	ns, err := c.Typed.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	return string(ns.UID), nil
+}
+
+// close lets running requests end and drops the connections that are idle.
+func (c *Client) close() { c.base.CloseIdleConnections() }
+
+// Clients keeps one Client per cluster, credential and context: nobody ever
+// gets a client that was made from another credential.
+type Clients struct {
+	source Source
+	opts   Options
+
+	mu     sync.Mutex
+	byID   map[string]entry
+	making singleflight.Group
+}
+
+type entry struct {
+	key    key
+	client *Client
+}
+
+// key says what a client was made from.
+type key struct{ clusterID, hash, context string }
+
+// NewClients returns an empty cache over source.
+func NewClients(source Source, opts Options) *Clients {
+	return &Clients{source: source, opts: opts, byID: map[string]entry{}}
+}
+
+// Get returns the client for the present configuration of a cluster. It
+// connects to nothing. Errors are fleet.Errors: CodeUnavailable where the
+// kubeconfig cannot be read or used.
+func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, error) {
+	if client := c.cached(keyOf(cluster, cluster.CredentialHash)); client != nil {
+		return client, nil
+	}
+	raw, err := c.source.Kubeconfig(ctx, cluster)
+	if err != nil {
+		return nil, unusable(cluster, err)
+	}
+	// The bytes decide, not the row: a mounted file may have changed since the
+	// row's hash was taken.
+	k := keyOf(cluster, Hash(raw))
+	made, err, _ := c.making.Do(k.clusterID+"\x00"+k.hash+"\x00"+k.context, func() (any, error) {
+		if client := c.cached(k); client != nil {
+			return client, nil
+		}
+		config, err := Parse(raw, ParseOptions{Context: cluster.Context})
+		if err != nil {
+			return nil, unusable(cluster, err)
+		}
+		client, err := NewClient(config, c.opts)
+		if err != nil {
+			return nil, unusable(cluster, err)
+		}
+		client.ClusterID, client.Hash = cluster.ID, k.hash
+		c.keep(k, client)
+		return client, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return made.(*Client), nil
+}
+
+func keyOf(cluster *fleet.Cluster, hash string) key {
+	return key{clusterID: cluster.ID, hash: hash, context: cluster.Context}
+}
+
+func (c *Clients) cached(k key) *Client {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.byID[k.clusterID]; ok && e.key == k {
+		return e.client
+	}
+	return nil
+}
+
+func (c *Clients) keep(k key, client *Client) {
+	c.mu.Lock()
+	old := c.byID[k.clusterID].client
+	c.byID[k.clusterID] = entry{key: k, client: client}
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+}
+
+// Forget drops the client of a cluster whose row or credential has changed.
+// Requests that are under way end by themselves.
+func (c *Clients) Forget(clusterID string) {
+	c.mu.Lock()
+	old := c.byID[clusterID].client
+	delete(c.byID, clusterID)
+	c.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+}
+
+// Close drops every client.
+func (c *Clients) Close() {
+	c.mu.Lock()
+	old := c.byID
+	c.byID = map[string]entry{}
+	c.mu.Unlock()
+	for _, e := range old {
+		e.client.close()
+	}
+}
+
+// unusable says that a cluster cannot be spoken to, and keeps the reason.
+func unusable(cluster *fleet.Cluster, err error) error {
+	message, remedy := refusalOf(err)
+	return &fleet.Error{
+		Code:    fleet.CodeUnavailable,
+		Message: "Cluster " + cluster.ID + " cannot be reached: " + message,
+		Remedy:  remedy,
+		Err:     err,
+	}
+}

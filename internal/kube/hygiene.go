@@ -1,0 +1,159 @@
+package kube
+
+import (
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const serviceAccountRemedy = "Use a kubeconfig that holds a service account's token or a client certificate itself."
+
+// check accepts a context with what it names, or says what is wrong with it.
+// A kubeconfig is code until proven otherwise: whatever could run a program,
+// read a file, take another way through the network or speak for someone else
+// is refused.
+func (o ParseOptions) check(r resolved) (*credential, *refusal) {
+	if refused := o.refuseCluster(r); refused != nil {
+		return nil, refused
+	}
+	if refused := o.refuseUser(r); refused != nil {
+		return nil, refused
+	}
+	return o.load(r)
+}
+
+func (o ParseOptions) refuseCluster(r resolved) *refusal {
+	c, name := r.cluster, quote(r.clusterID)
+	switch {
+	case c.Insecure:
+		return refuse("Give the cluster's certificate-authority-data instead.",
+			"The cluster %s has insecure-skip-tls-verify: its credential would be handed to whoever answers.", name)
+	case c.ProxyURL != "":
+		return refuse("Remove proxy-url; Portolan must reach the API server directly.", "The cluster %s has a proxy-url, which is not accepted.", name)
+	case c.CAFile != "" && o.Root == nil:
+		return fileRefusal("cluster", name, "certificate-authority")
+	}
+	return refuseServer(name, c.Server)
+}
+
+// refuseServer checks the address of an API server.
+func refuseServer(cluster, server string) *refusal {
+	if server == "" {
+		return refuse("", "The cluster %s has no server.", cluster)
+	}
+	u, err := url.Parse(server)
+	switch {
+	case err != nil || strings.ContainsFunc(server, unicode.IsSpace):
+		return refuse("It should look like https://host:6443.", "The server of the cluster %s is not a URL.", cluster)
+	case u.Scheme == "http":
+		return refuse("Use the https address of the API server.", "The server of the cluster %s is plain http, over which the credential could be read by anyone on the way.", cluster)
+	case u.Scheme != "https" || u.Hostname() == "":
+		return refuse("It should look like https://host:6443.", "The server of the cluster %s is not an https URL.", cluster)
+	case u.User != nil:
+		return refuse("Remove the part before “@”.", "The server URL of the cluster %s contains a user name or password.", cluster)
+	case u.RawQuery != "" || u.Fragment != "":
+		return refuse("Remove what follows “?” or “#”.", "The server URL of the cluster %s contains a query or a fragment.", cluster)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return refuse("", "The server URL of the cluster %s has a port outside 1–65535.", cluster)
+		}
+	}
+	return nil
+}
+
+func (o ParseOptions) refuseUser(r resolved) *refusal {
+	u, name := r.user, quote(r.userID)
+	switch {
+	case u.Exec != nil:
+		return refuseExec(name, u.Exec)
+	case given(u.AuthProvider):
+		return refuse(serviceAccountRemedy, "The user %s has an auth-provider, which is not accepted (Kubernetes itself no longer knows them).", name)
+	case given(u.Impersonate), given(u.ImpersonateUID), given(u.ImpersonateGroup), given(u.ImpersonateExtra):
+		return refuse("Remove as, as-uid, as-groups and as-user-extra, and use the wanted identity's own credential.",
+			"The user %s impersonates somebody else.", name)
+	case u.Username != "" || u.Password != "":
+		return refuse(serviceAccountRemedy, "The user %s has a user name and password, which API servers no longer accept.", name)
+	}
+	if o.Root == nil {
+		for field, value := range map[string]string{"client-certificate": u.CertFile, "client-key": u.KeyFile, "tokenFile": u.TokenFile} {
+			if value != "" {
+				return fileRefusal("user", name, field)
+			}
+		}
+	}
+	return nil
+}
+
+func given(n yaml.Node) bool {
+	return n.Kind != 0 && n.Tag != "!!null" && (n.Kind != yaml.ScalarNode || n.Value != "")
+}
+
+func fileRefusal(what, name, field string) *refusal {
+	return refuse("Print it with the contents in place: “kubectl config view --raw --minify --flatten”.",
+		"The %s %s refers to a file (%s), which a pasted kubeconfig cannot bring along.", what, name, field)
+}
+
+// refuseExec says why a credential program is not run, and what to do instead.
+func refuseExec(user string, exec *execEntry) *refusal {
+	if cloud := cloudOf(exec); cloud != "" {
+		return refuse("Until then, make a service account in the cluster and use a kubeconfig with its token.",
+			"The user %s gets its token from the %s command line tool. Portolan runs no programs, and does not make such tokens itself yet.", user, cloud)
+	}
+	return refuse(serviceAccountRemedy,
+		"The user %s gets its credential by running the program %s. Portolan runs no programs named in kubeconfigs.", user, quote(path.Base(exec.Command)))
+}
+
+// cloudOf recognises the credential programs of the clouds, whose tokens can
+// be made without running them; "" = none of them.
+func cloudOf(exec *execEntry) string {
+	switch strings.TrimSuffix(path.Base(strings.ReplaceAll(exec.Command, `\`, "/")), ".exe") {
+	case "aws":
+		if slices.Contains(exec.Args, "eks") && slices.Contains(exec.Args, "get-token") {
+			return "AWS"
+		}
+	case "aws-iam-authenticator":
+		return "AWS"
+	case "gke-gcloud-auth-plugin":
+		return "Google Cloud"
+	case "kubelogin":
+		return "Azure"
+	}
+	return ""
+}
+
+// quote shows a name from a kubeconfig in a sentence.
+func quote(name string) string { return "“" + plain(name, 80) + "”" }
+
+// plain makes text from outside fit for one line of a message: no control
+// characters, at most limit runes.
+func plain(text string, limit int) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if unicode.IsControl(r) || !unicode.IsPrint(r) {
+			r = ' '
+		}
+		if n++; n > limit {
+			b.WriteRune('…')
+			break
+		}
+		b.WriteRune(r)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// shown returns a server URL without what may be secret in it.
+func shown(server string) string {
+	u, err := url.Parse(server)
+	if err != nil {
+		return ""
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return plain(u.String(), 300)
+}
