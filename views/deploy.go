@@ -19,13 +19,11 @@ type Deploy struct {
 
 // TargetCard is one cluster that can be deployed to.
 type TargetCard struct {
-	Value                    string // k8s:<id>
-	Label, ClusterName       string
-	Provider, Region         string
-	Version, Exposure        string
-	TestedAt                 time.Time
-	DefaultNamespace         string
-	StorageClasses, Features []string // may be empty
+	Value              string // k8s:<id>
+	Label, ClusterName string
+	Provider, Region   string
+	Version, Exposure  string
+	TestedAt           time.Time
 }
 
 // NotOffered is a cluster that is no target, and why.
@@ -47,9 +45,8 @@ type RuntimeChoice struct {
 type Preview struct {
 	Problem string // why nothing can be made; Objects may then be empty
 	Remedy  string
-	Fields  map[string]string // errors by field, shown in the list of problems
-	Target  string
-	DryRun  bool // the cluster itself has answered
+	Fields  map[string]string // errors by field
+	DryRun  bool              // the cluster itself has answered
 	Objects []PreviewObject
 }
 
@@ -70,6 +67,5 @@ type WorkloadEdit struct {
 	Form                                 ui.Form
 	Runtimes                             []RuntimeChoice
 	SecretKeys                           []string // kept when left blank
-	Preview                              *Preview
 	Notes                                []string // such as what a Recreate means
 }

@@ -17,9 +17,10 @@
 //	LogsPage(p, LogPane)
 //	OperationsPage(p, Operations)    OperationPage(p, Operation)
 //
-// A form posts with the button of its submit; POST /deploy/preview and POST
-// /admin/clusters/inspect answer a request of htmx with the fragment and any
-// other with the whole form page, its Preview or Inspection filled in.
+// POST /deploy/preview and POST /admin/clusters/inspect are sent by a second
+// button of the same form. They answer htmx (HX-Request) with the fragment, and
+// any other client with the whole page, its Preview or Inspection filled in.
+// Every other form is an ordinary one. htmx swaps answers of any status.
 //
 // # Live fragments
 //

@@ -1,6 +1,9 @@
 package ui
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+)
 
 // Form is what a form shows: the values by field name, as url.Values has them,
 // and at most one error a field.
@@ -34,4 +37,11 @@ func (f Form) On(name string) bool {
 // Bad reports whether any of the fields has an error.
 func (f Form) Bad(names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return f.Errors[n] != "" })
+}
+
+func fields(n int) string {
+	if n == 1 {
+		return "one field below needs"
+	}
+	return strconv.Itoa(n) + " fields below need"
 }
