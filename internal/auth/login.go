@@ -1,0 +1,108 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+// throttleWindow is how far back failures count.
+const throttleWindow = 5 * time.Minute
+
+// How many failures in the window close the door. The limit on an account from
+// anywhere is higher than the one from a single address: else anybody could
+// lock an account's owner out.
+const (
+	maxPairFailures    = 5
+	maxAccountFailures = 20
+	maxAddressFailures = 50
+)
+
+// ErrCredentials says that the e-mail address and the password do not belong
+// together; it is the same for an account that does not exist.
+var ErrCredentials = errors.New("the e-mail address or the password is wrong")
+
+// ThrottledError says that there were too many failures lately.
+type ThrottledError struct{ RetryAfter time.Duration }
+
+func (e *ThrottledError) Error() string {
+	return fmt.Sprintf("too many attempts; try again in %d minutes", int(e.RetryAfter.Minutes()))
+}
+
+type limit struct {
+	key string
+	max int
+}
+
+// Login returns the user whose password it is. It fails with ErrCredentials, a
+// *ThrottledError, or what the store says. Accounts that exist, do not exist
+// and are disabled answer alike and take the same time.
+func (s *Service) Login(ctx context.Context, email, password, address string) (fleet.User, error) {
+	email, ok := fleet.CleanEmail(email)
+	if !ok {
+		email = "" // no account has it; what was typed may not even be text
+	}
+	entry := fleet.AuditEntry{Actor: email, Address: address, Action: "login", Outcome: "refused"}
+	limits := []limit{
+		{"pair:" + email + " " + address, maxPairFailures},
+		{"account:" + email, maxAccountFailures},
+		{"address:" + address, maxAddressFailures},
+	}
+	if err := s.throttle(ctx, limits); err != nil {
+		entry.Reason = err.Error()
+		s.audit(ctx, entry)
+		return fleet.User{}, err
+	}
+
+	u, err := s.store.UserByEmail(ctx, email)
+	if err != nil && fleet.CodeOf(err) != fleet.CodeNotFound {
+		return fleet.User{}, err
+	}
+	ok, err = VerifyPassword(ctx, u.PasswordHash, password)
+	if err != nil {
+		return fleet.User{}, err
+	}
+	if !ok || u.Disabled {
+		entry.Reason = ErrCredentials.Error()
+		s.audit(ctx, entry)
+		return fleet.User{}, ErrCredentials
+	}
+	for _, l := range limits[:2] { // the address may still be guessing elsewhere
+		if err := s.store.ClearLoginFailures(ctx, l.key); err != nil {
+			return fleet.User{}, err
+		}
+	}
+	entry.Outcome = "ok"
+	s.audit(ctx, entry)
+	return u, nil
+}
+
+// throttle counts the attempt as a failure before it is looked at, so that
+// many at once cannot slip past the limit; a success clears it.
+func (s *Service) throttle(ctx context.Context, limits []limit) error {
+	now := time.Now()
+	over := func(more int) error {
+		for _, l := range limits {
+			n, err := s.store.LoginFailures(ctx, l.key, now.Add(-throttleWindow))
+			if err != nil {
+				return err
+			}
+			if n+more > l.max {
+				return &ThrottledError{RetryAfter: throttleWindow}
+			}
+		}
+		return nil
+	}
+	if err := over(1); err != nil {
+		return err
+	}
+	for _, l := range limits {
+		if err := s.store.AddLoginFailure(ctx, l.key, now); err != nil {
+			return err
+		}
+	}
+	return over(0)
+}

@@ -1,0 +1,149 @@
+package auth
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+
+	"portolan/internal/fleet"
+)
+
+// The life of a session, and how often its use is written down: a page must
+// not cost a write.
+const (
+	CookieName   = "portolan_session"
+	idleLife     = 12 * time.Hour
+	absoluteLife = 7 * 24 * time.Hour
+	touchEvery   = 5 * time.Minute
+)
+
+// What a session holds. Times are Unix seconds: the codec knows plain types.
+const (
+	keyUser    = "user"
+	keyEpoch   = "epoch"
+	keyTouched = "touched"
+	keyNotice  = "notice"
+)
+
+func newManager(store scs.Store, secure bool) *scs.SessionManager {
+	m := scs.New()
+	if store != nil {
+		m.Store = store
+	}
+	m.Lifetime, m.IdleTimeout = absoluteLife, idleLife
+	m.HashTokenInStore = true // a dump of the database opens no session
+	m.Cookie.Name = CookieName
+	m.Cookie.HttpOnly = true
+	m.Cookie.SameSite = http.SameSiteLaxMode
+	m.Cookie.Secure = secure
+	return m
+}
+
+// Attach returns the request with its session in the context.
+func (s *Service) Attach(r *http.Request) (*http.Request, error) {
+	var token string
+	if c, err := r.Cookie(CookieName); err == nil {
+		token = c.Value
+	}
+	ctx, err := s.manager.Load(r.Context(), token)
+	if err != nil {
+		return r, err
+	}
+	return r.WithContext(ctx), nil
+}
+
+// Authenticate returns the person whose session is in the context, as the
+// users' table has them now, or ErrNobody.
+func (s *Service) Authenticate(ctx context.Context) (fleet.User, error) {
+	id := s.manager.GetString(ctx, keyUser)
+	if id == "" {
+		return fleet.User{}, ErrNobody
+	}
+	u, err := s.store.UserByID(ctx, id)
+	switch {
+	case fleet.CodeOf(err) == fleet.CodeNotFound:
+		return fleet.User{}, ErrNobody
+	case err != nil:
+		return fleet.User{}, err
+	case u.Disabled || u.Epoch != s.manager.GetInt64(ctx, keyEpoch):
+		return fleet.User{}, ErrNobody
+	}
+	return u, nil
+}
+
+// Recheck is Authenticate with the session read anew, for requests that last:
+// the context of a request keeps the session as it was at its start.
+func (s *Service) Recheck(ctx context.Context) (fleet.User, error) {
+	token := s.manager.Token(ctx)
+	if token == "" {
+		return fleet.User{}, ErrNobody
+	}
+	fresh, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	fresh, err := s.manager.Load(fresh, token)
+	if err != nil {
+		return fleet.User{}, err
+	}
+	return s.Authenticate(fresh)
+}
+
+// Touch prolongs a session that is in use.
+func (s *Service) Touch(ctx context.Context, w http.ResponseWriter) error {
+	if time.Since(time.Unix(s.manager.GetInt64(ctx, keyTouched), 0)) < touchEvery {
+		return nil
+	}
+	return s.commit(ctx, w)
+}
+
+// Start signs u in under a new token, so that one which was known before is
+// worth nothing.
+func (s *Service) Start(ctx context.Context, w http.ResponseWriter, u fleet.User) error {
+	if err := s.manager.Clear(ctx); err != nil {
+		return err
+	}
+	if err := s.manager.RenewToken(ctx); err != nil {
+		return err
+	}
+	s.manager.Put(ctx, keyUser, u.ID)
+	s.manager.Put(ctx, keyEpoch, u.Epoch)
+	return s.commit(ctx, w)
+}
+
+// Logout ends the session.
+func (s *Service) Logout(ctx context.Context, w http.ResponseWriter, actor fleet.Actor) error {
+	if err := s.manager.Destroy(ctx); err != nil {
+		return err
+	}
+	s.manager.WriteSessionCookie(ctx, w, "", time.Time{})
+	s.audit(ctx, fleet.AuditEntry{Actor: actor.Email, Address: actor.Address, Action: "logout", Outcome: "ok"})
+	return nil
+}
+
+// SetNotice keeps a sentence for the next page of the session.
+func (s *Service) SetNotice(ctx context.Context, w http.ResponseWriter, text string) error {
+	s.manager.Put(ctx, keyNotice, text)
+	return s.commit(ctx, w)
+}
+
+// TakeNotice returns what SetNotice kept, once.
+func (s *Service) TakeNotice(ctx context.Context, w http.ResponseWriter) (string, error) {
+	if !s.manager.Exists(ctx, keyNotice) {
+		return "", nil
+	}
+	text := s.manager.PopString(ctx, keyNotice)
+	return text, s.commit(ctx, w)
+}
+
+func (s *Service) commit(ctx context.Context, w http.ResponseWriter) error {
+	s.manager.Put(ctx, keyTouched, time.Now().Unix())
+	token, expiry, err := s.manager.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	w.Header().Del("Set-Cookie") // the session's is the only one
+	s.manager.WriteSessionCookie(ctx, w, token, expiry)
+	return nil
+}
