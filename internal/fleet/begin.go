@@ -55,6 +55,12 @@ type Unreachability struct {
 	Error string    // what the watch last failed with; "" = it answers
 }
 
+// At reports whether the namespace counts as unreachable: it fails, and has
+// shown no life for UnknownAfter.
+func (u Unreachability) At(now time.Time) bool {
+	return u.Error != "" && now.Sub(u.Since) > UnknownAfter
+}
+
 // SealedCredential is an encrypted kubeconfig as it is kept.
 type SealedCredential struct {
 	KeyID  string

@@ -212,3 +212,10 @@ func (o *Operation) NextStep() *Step {
 	}
 	return &o.Steps[i]
 }
+
+// Deadlines of the steps that wait for the cluster. The wait for a load
+// balancer's address has the cluster's own.
+const (
+	RolloutDeadline = 10 * time.Minute
+	GoneDeadline    = 10 * time.Minute
+)

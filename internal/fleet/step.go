@@ -20,3 +20,13 @@ type StepResult struct {
 	Replicas    *int32       // stop: the count it found, to restore later
 	Observation *Observation // the state seen at the end of the slice
 }
+
+// ObjectPreview is what a deploy would do to one Kubernetes object.
+type ObjectPreview struct {
+	Kind    string
+	Name    string
+	Summary string // what matters about it, in a line
+	Action  string // create, configure, unchanged, conflict
+	Error   string // why the API server would refuse it; "" = accepted
+	YAML    string // as it would be applied; secret values are masked
+}

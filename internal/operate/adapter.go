@@ -14,4 +14,7 @@ type Adapter interface {
 	// it ends the operation, or wraps one; any other error is worth a later
 	// try until the step's deadline.
 	Do(ctx context.Context, r fleet.StepRequest, slice time.Duration) (fleet.StepResult, error)
+	// Preview asks the API server, in a dry run, what applying the request's
+	// objects would do. Nothing is changed.
+	Preview(ctx context.Context, r fleet.StepRequest) ([]fleet.ObjectPreview, error)
 }

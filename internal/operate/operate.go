@@ -1,0 +1,167 @@
+package operate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/google/uuid"
+
+	"portolan/internal/fleet"
+)
+
+// Sealer encrypts secret values at rest; purpose and subject bind a value to
+// the row it belongs to.
+type Sealer interface {
+	CanSeal() bool
+	Seal(plaintext []byte, purpose, subject string) (keyID string, sealed []byte, err error)
+	Open(keyID string, sealed []byte, purpose, subject string) ([]byte, error)
+}
+
+// Targets answers for clusters as targets.
+type Targets interface {
+	// CheckTarget returns the cluster, after a fresh look at its credential,
+	// and an Error when it is not a target now.
+	CheckTarget(ctx context.Context, clusterID string) (fleet.Status, error)
+	// AnyTarget reports whether there is a target at all.
+	AnyTarget(ctx context.Context) (bool, error)
+}
+
+// Options are what an Operator works with.
+type Options struct {
+	Store   Store
+	Adapter Adapter
+	Sealer  Sealer
+	Targets Targets
+	Logger  *slog.Logger
+	// Slice bounds how long one run of a job works before it gives its worker
+	// up to others; 0 = 5 s.
+	Slice time.Duration
+	// Heartbeat is how often a holder shows that it lives; 0 = 2 s. A takeover
+	// must wait for several of these.
+	Heartbeat time.Duration
+}
+
+// Operator holds the use cases of workloads.
+type Operator struct{ Options }
+
+// New returns an Operator. Adapter may be nil in a process that only begins
+// operations and never previews or runs them.
+func New(o Options) *Operator {
+	if o.Slice == 0 {
+		o.Slice = 5 * time.Second
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 2 * time.Second
+	}
+	return &Operator{o}
+}
+
+// secretsPurpose binds sealed values to releases.
+const secretsPurpose = "release-secrets"
+
+// begin stores the operation. Every refusal on the way to it is audited by refused.
+func (o *Operator) begin(ctx context.Context, actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params, release *fleet.Release) (fleet.Operation, error) {
+	op := newOperation(actor, w, verb, params)
+	return o.Store.Begin(ctx, fleet.Begin{
+		Workload:  w,
+		New:       verb == fleet.VerbDeploy,
+		Release:   release,
+		Operation: op,
+		Audit:     audit(actor, verb, w),
+	})
+}
+
+func newOperation(actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params) fleet.Operation {
+	op := fleet.Operation{
+		ID: newID(), WorkloadID: w.ID, WorkloadName: w.Name, ClusterID: w.ClusterID, Namespace: w.Namespace,
+		Runtime: w.Runtime, Verb: verb, State: fleet.OperationQueued, Params: params, Actor: actor.Email, CreatedAt: time.Now(),
+	}
+	for _, name := range fleet.Steps(verb) {
+		op.Steps = append(op.Steps, fleet.Step{Name: name, State: fleet.StepPending})
+	}
+	return op
+}
+
+// refused records an attempt that was turned away, and returns why.
+func (o *Operator) refused(ctx context.Context, actor fleet.Actor, verb fleet.Verb, target string, why error) error {
+	var shown *fleet.Error
+	if !errors.As(why, &shown) {
+		return why
+	}
+	entry := fleet.AuditEntry{
+		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: "workload." + string(verb),
+		Target: target, Outcome: "refused", Reason: shown.Message,
+	}
+	if err := o.Store.Audit(ctx, entry); err != nil {
+		o.Logger.ErrorContext(ctx, "write audit entry", "err", err)
+	}
+	return why
+}
+
+func audit(actor fleet.Actor, verb fleet.Verb, w fleet.Workload) fleet.AuditEntry {
+	return fleet.AuditEntry{
+		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: "workload." + string(verb),
+		Target: "workload/" + w.ID, Outcome: "ok", Reason: w.Name + " on " + w.Target(),
+	}
+}
+
+// sealSecrets checks that every secret of the spec has a value and puts the
+// sealed values into the release.
+func (o *Operator) sealSecrets(r *fleet.Release, values map[string]string) error {
+	problems := fleet.Problems{}
+	keep := map[string]string{}
+	for _, name := range r.Spec.SecretEnv {
+		value, ok := values[name]
+		if !ok {
+			problems.Add("secret_env", "%s has no value yet: write %s=VALUE", name, name)
+		}
+		keep[name] = value
+	}
+	if err := problems.Err(); err != nil || len(keep) == 0 {
+		return err
+	}
+	if !o.Sealer.CanSeal() {
+		e := fleet.Unavailable("Secret values cannot be kept: no encryption key is configured.")
+		e.Remedy = "Set PORTOLAN_ENCRYPTION_KEYS and start Portolan again."
+		return e
+	}
+	text, err := json.Marshal(keep)
+	if err != nil {
+		return err
+	}
+	r.SealedKeyID, r.SealedSecrets, err = o.Sealer.Seal(text, secretsPurpose, r.WorkloadID)
+	return err
+}
+
+func (o *Operator) openSecrets(r fleet.Release) (map[string]string, error) {
+	if len(r.SealedSecrets) == 0 {
+		return map[string]string{}, nil
+	}
+	text, err := o.Sealer.Open(r.SealedKeyID, r.SealedSecrets, secretsPurpose, r.WorkloadID)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	err = json.Unmarshal(text, &values)
+	return values, err
+}
+
+// mergeSecrets lays the newly typed values over those of the release before.
+func (o *Operator) mergeSecrets(before fleet.Release, typed map[string]string) (map[string]string, error) {
+	values, err := o.openSecrets(before)
+	if err != nil {
+		e := fleet.Unavailable("The secret values of release %d cannot be opened with the keys that are configured.", before.Number)
+		e.Remedy = "Check PORTOLAN_ENCRYPTION_KEYS: the key " + before.SealedKeyID + " must be among them."
+		e.Err = err
+		return nil, e
+	}
+	maps.Copy(values, typed)
+	return values, nil
+}
+
+// newID returns a UUID of version 7, whose order is that of time.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

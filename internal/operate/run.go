@@ -1,0 +1,325 @@
+package operate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+const (
+	// stepDeadline bounds the steps that only ask the API server for
+	// something: they are over in milliseconds unless it cannot be reached.
+	stepDeadline = 2 * time.Minute
+	// waitGrace lets the adapter, which knows more of the cause, be the first
+	// to end a long wait.
+	waitGrace = 15 * time.Second
+	// maxSnooze keeps within what the job queue wakes up on time for.
+	maxSnooze = 5 * time.Second
+	// recordTimeout bounds a write that must happen although the context of
+	// the work has ended.
+	recordTimeout = 5 * time.Second
+)
+
+// Run works on the operation for the bearer of token until it ends or has to
+// wait for long. again says after what time to call Run with the same token
+// once more; 0 = never.
+func (o *Operator) Run(ctx context.Context, operationID string, token int64) (again time.Duration, err error) {
+	op, err := o.Store.Claim(ctx, operationID, token)
+	if errors.Is(err, fleet.ErrFenced) {
+		return 0, nil // an old doorbell
+	}
+	if err != nil {
+		return 0, err
+	}
+	r := &run{Operator: o, op: op, token: token}
+	again, err = r.work(ctx)
+	if errors.Is(err, fleet.ErrFenced) {
+		return 0, nil // taken over: the new holder goes on
+	}
+	if err != nil || again > 0 {
+		// Given up also on an error, so that the next try need not wait for a takeover.
+		giveUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		if giveErr := o.Store.GiveUp(giveUp, operationID, token, again); giveErr != nil && !errors.Is(giveErr, fleet.ErrFenced) {
+			err = errors.Join(err, giveErr)
+		}
+	}
+	return again, err
+}
+
+// run is one hold of one operation.
+type run struct {
+	*Operator
+	op        fleet.Operation
+	token     int64
+	cancelled atomic.Bool
+}
+
+func (r *run) work(ctx context.Context) (time.Duration, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.cancelled.Store(r.op.CancelRequested)
+	go r.beat(ctx, stop)
+
+	until := time.Now().Add(r.Slice)
+	request, failure, err := r.prepare(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if failure != nil {
+		return 0, r.fail(ctx, failure, fleet.StepResult{})
+	}
+	for {
+		step := r.op.NextStep()
+		if step == nil {
+			return 0, r.record(ctx, fleet.Change{Finish: fleet.OperationSucceeded})
+		}
+		if r.cancelled.Load() {
+			return 0, r.cancel(ctx)
+		}
+		if step.State == fleet.StepPending {
+			step.State, step.StartedAt = fleet.StepRunning, time.Now()
+			if err := r.record(ctx, fleet.Change{Steps: []fleet.Step{*step}}); err != nil {
+				return 0, err
+			}
+		}
+		request.Operation, request.Step = r.op, *step
+		result, err := r.Adapter.Do(ctx, request, time.Until(until))
+		if cause := context.Cause(ctx); cause != nil {
+			return 0, cause
+		}
+		var failed *fleet.Failure
+		switch {
+		case errors.As(err, &failed):
+			return 0, r.fail(ctx, failed, result)
+		case err != nil:
+			return r.retry(ctx, step, err, result)
+		case result.Done:
+			if err := r.succeed(ctx, step, result, &request.Workload); err != nil || r.op.State.Finished() {
+				return 0, err
+			}
+		default:
+			return r.wait(ctx, step, result)
+		}
+	}
+}
+
+// beat shows that the holder lives, hears of a cancel, and ends the work of a
+// holder that was taken over.
+func (r *run) beat(ctx context.Context, stop context.CancelCauseFunc) {
+	ticker := time.NewTicker(r.Heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		cancelled, err := r.Store.Heartbeat(ctx, r.op.ID, r.token)
+		switch {
+		case errors.Is(err, fleet.ErrFenced):
+			stop(err)
+			return
+		case err != nil && ctx.Err() == nil:
+			r.Logger.WarnContext(ctx, "heartbeat", "operation", r.op.ID, "err", err)
+		case cancelled:
+			r.cancelled.Store(true)
+		}
+	}
+}
+
+// prepare gathers what the steps need. A Failure ends the operation.
+func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, error) {
+	var q fleet.StepRequest
+	state, err := r.Store.Workload(ctx, r.op.WorkloadID)
+	if err != nil {
+		return q, nil, err
+	}
+	q.Workload = state.Workload
+	if r.op.Verb == fleet.VerbDeploy && len(r.op.Steps) > 0 && r.op.Steps[0].State == fleet.StepPending {
+		status, err := r.Targets.CheckTarget(ctx, r.op.ClusterID)
+		if e := (*fleet.Error)(nil); errors.As(err, &e) {
+			return q, &fleet.Failure{
+				Reason: fleet.ReasonTargetChanged, Remedy: e.Remedy,
+				Message: "It was a target when this was asked for, but is none now. " + e.Message + " Nothing was made there.",
+			}, nil
+		} else if err != nil {
+			return q, nil, err
+		}
+		q.Cluster = status.Cluster
+	} else {
+		status, err := r.Store.ClusterStatus(ctx, r.op.ClusterID)
+		if err != nil {
+			return q, nil, err
+		}
+		q.Cluster = status.Cluster
+	}
+	release, err := r.Store.Release(ctx, q.Workload.ID, q.Workload.Release)
+	if err != nil {
+		return q, nil, err
+	}
+	q.Spec = release.Spec
+	if q.Secrets, err = r.openSecrets(release); err != nil {
+		return q, &fleet.Failure{
+			Reason:  fleet.ReasonSecretsUnopened,
+			Message: fmt.Sprintf("The secret values of release %d are sealed with the key %s and could not be opened.", release.Number, release.SealedKeyID),
+			Remedy:  "Check PORTOLAN_ENCRYPTION_KEYS on the workers, then try again.",
+		}, nil
+	}
+	q.Installation, err = r.Store.Installation(ctx)
+	return q, nil, err
+}
+
+// succeed ends a step and, with the last one, the operation.
+func (r *run) succeed(ctx context.Context, step *fleet.Step, result fleet.StepResult, w *fleet.Workload) error {
+	step.State, step.Message, step.FinishedAt = fleet.StepSucceeded, result.Message, time.Now()
+	if result.Skipped {
+		step.State = fleet.StepSkipped
+	}
+	c := fleet.Change{Steps: []fleet.Step{*step}, Events: result.Events, Replicas: result.Replicas}
+	if step.Name == fleet.StepReplicas {
+		switch r.op.Verb {
+		case fleet.VerbStop, fleet.VerbStart:
+			stopped := r.op.Verb == fleet.VerbStop
+			c.Stopped, w.Stopped = &stopped, stopped
+		}
+	}
+	if c.Replicas != nil {
+		w.Replicas = *c.Replicas
+	}
+	next := r.op.NextStep()
+	if next != nil {
+		// The next step begins in the same transaction: one write fewer on the way.
+		next.State, next.StartedAt = fleet.StepRunning, step.FinishedAt
+		c.Steps = append(c.Steps, *next)
+		return r.record(ctx, c)
+	}
+	c.Finish, c.Observation = fleet.OperationSucceeded, result.Observation
+	switch r.op.Verb {
+	case fleet.VerbDeploy, fleet.VerbUpdate, fleet.VerbRollback, fleet.VerbRedeploy, fleet.VerbStart:
+		c.ReleaseSucceeded = w.Release
+	case fleet.VerbDelete:
+		c.Removed, c.Observation = true, nil
+	}
+	return r.record(ctx, c)
+}
+
+// fail ends the operation: the present step failed, those after it are skipped.
+func (r *run) fail(ctx context.Context, failure *fleet.Failure, result fleet.StepResult) error {
+	c := fleet.Change{Finish: fleet.OperationFailed, Failure: failure, Events: result.Events, Observation: result.Observation}
+	c.Steps = r.close(fleet.StepFailed, failure.Message)
+	return r.record(ctx, c)
+}
+
+// cancel ends the operation at a point between two slices of work.
+func (r *run) cancel(ctx context.Context) error {
+	c := fleet.Change{Finish: fleet.OperationCancelled}
+	c.Steps = r.close(fleet.StepSkipped, "Cancelled before it was done. What it changed so far stays as it is.")
+	return r.record(ctx, c)
+}
+
+// close gives the step at work its last state, and skips those after it.
+func (r *run) close(state fleet.StepState, message string) []fleet.Step {
+	var changed []fleet.Step
+	first := true
+	for i := range r.op.Steps {
+		s := &r.op.Steps[i]
+		if s.State != fleet.StepPending && s.State != fleet.StepRunning {
+			continue
+		}
+		now := time.Now()
+		if first {
+			if s.StartedAt.IsZero() {
+				s.StartedAt = now
+			}
+			s.State, s.Message = state, message
+		} else {
+			s.State, s.Message = fleet.StepSkipped, "not reached"
+		}
+		s.FinishedAt, first = now, false
+		changed = append(changed, *s)
+	}
+	return changed
+}
+
+// retry notes a hindrance that may pass, and ends the operation when it has
+// lasted for the step's deadline.
+func (r *run) retry(ctx context.Context, step *fleet.Step, cause error, result fleet.StepResult) (time.Duration, error) {
+	waited := time.Since(step.StartedAt)
+	if waited > r.deadline(step.Name) {
+		return 0, r.fail(ctx, &fleet.Failure{
+			Reason:  fleet.ReasonUnreachable,
+			Message: fmt.Sprintf("The cluster gave no usable answer for %s: %v", waited.Round(time.Second), cause),
+			Remedy:  "Look at the cluster's page: its test says what is wrong. Then try again; what was made so far is kept.",
+		}, result)
+	}
+	message := "Waiting for the cluster: " + cause.Error()
+	c := fleet.Change{Events: result.Events}
+	if step.Message != message {
+		step.Message = message
+		c.Steps = []fleet.Step{*step}
+	}
+	if err := r.recordAny(ctx, c); err != nil {
+		return 0, err
+	}
+	return min(maxSnooze, max(500*time.Millisecond, waited/4)), nil
+}
+
+// wait notes how far a long wait is, when that is new.
+func (r *run) wait(ctx context.Context, step *fleet.Step, result fleet.StepResult) (time.Duration, error) {
+	if limit := r.deadline(step.Name); time.Since(step.StartedAt) > limit {
+		return 0, r.fail(ctx, &fleet.Failure{
+			Reason:  fleet.ReasonDeadline,
+			Message: fmt.Sprintf("%s was not done within %s: %s", step.Name, limit.Round(time.Second), result.Message),
+			Remedy:  "Look at the events and the logs of its pods, then try again.",
+		}, result)
+	}
+	c := fleet.Change{Events: result.Events}
+	if result.Message != "" && step.Message != result.Message {
+		step.Message = result.Message
+		c.Steps = []fleet.Step{*step}
+	}
+	// Long waits come back rarely, young ones soon.
+	return min(maxSnooze, max(200*time.Millisecond, time.Since(step.StartedAt)/20)), r.recordAny(ctx, c)
+}
+
+// deadline is the longest that a step may take, all its slices together.
+func (r *run) deadline(name fleet.StepName) time.Duration {
+	switch name {
+	case fleet.StepRollout:
+		return fleet.RolloutDeadline + waitGrace
+	case fleet.StepGone:
+		return fleet.GoneDeadline + waitGrace
+	case fleet.StepAddress:
+		return 24*time.Hour + waitGrace // the adapter holds the cluster's own limit
+	default:
+		return stepDeadline
+	}
+}
+
+// recordAny is record, unless there is nothing to write.
+func (r *run) recordAny(ctx context.Context, c fleet.Change) error {
+	if len(c.Steps) == 0 && len(c.Events) == 0 {
+		return nil
+	}
+	return r.record(ctx, c)
+}
+
+// record writes a change even when the process is shutting down: what was done
+// in the cluster must not be forgotten.
+func (r *run) record(ctx context.Context, c fleet.Change) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if err := r.Store.Record(ctx, r.op.ID, r.token, c); err != nil {
+		return err
+	}
+	if c.Finish != "" {
+		r.op.State = c.Finish
+		r.Logger.InfoContext(ctx, "operation ended", "operation", r.op.ID, "verb", r.op.Verb, "workload", r.op.WorkloadName, "state", c.Finish)
+	}
+	return nil
+}
