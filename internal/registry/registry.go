@@ -1,0 +1,257 @@
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+// Sealer encrypts kubeconfigs at rest; purpose and subject bind a value to the
+// row it belongs to.
+type Sealer interface {
+	CanSeal() bool
+	Seal(plaintext []byte, purpose, subject string) (keyID string, sealed []byte, err error)
+	Open(keyID string, sealed []byte, purpose, subject string) ([]byte, error)
+}
+
+// Kubeconfigs reads kubeconfigs: those of the mounted folder, and any bytes
+// that claim to be one.
+type Kubeconfigs interface {
+	// Clean returns path relative to the folder; an Error with a problem at
+	// "kubeconfig_path" when it leads out of it.
+	Clean(path string) (string, error)
+	// Read returns the bytes of a file in the folder.
+	Read(rel string) ([]byte, error)
+	// List returns the kubeconfigs in the folder.
+	List() ([]Found, error)
+	// Inspect returns the contexts of a kubeconfig, or an Error with a problem
+	// at the field that brought it.
+	Inspect(raw []byte, mode fleet.CredentialMode, path string) ([]Context, error)
+	// Check returns nil when the context ("" = the current one) may be used.
+	Check(raw []byte, mode fleet.CredentialMode, path, context string) error
+}
+
+// Context is one context of a kubeconfig.
+type Context struct {
+	Name    string
+	Cluster string
+	User    string
+	Server  string
+	Current bool
+	Refusal string // why Portolan does not use it; "" = it would
+}
+
+// Found is a kubeconfig in the mounted folder.
+type Found struct {
+	Path     string // relative to the folder
+	Contexts []Context
+	Problem  string // why it cannot be read; "" = it can
+}
+
+// TestRequest is what a connection test needs.
+type TestRequest struct {
+	Cluster         fleet.Cluster
+	Kubeconfig      []byte
+	KubeconfigError error // reading it failed: the credential stage reports that
+	PinnedNamespace string
+	PinnedUID       string
+	Deadline        time.Duration
+}
+
+// Tester runs the stages of a connection test. progress is called as they
+// begin and end.
+type Tester interface {
+	Test(ctx context.Context, r TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest
+	// Manifest returns the YAML of the least role for the cluster.
+	Manifest(c fleet.Cluster) ([]byte, error)
+}
+
+// Options are what a Registry works with.
+type Options struct {
+	Store       Store
+	Sealer      Sealer
+	Kubeconfigs Kubeconfigs
+	Tester      Tester
+	Logger      *slog.Logger
+	// TestDeadline bounds a whole connection test; 0 = 15 s.
+	TestDeadline time.Duration
+	// TestInterval is how often tests run again by themselves; 0 = 10 min.
+	TestInterval time.Duration
+	// PollInterval is how often mounted files are looked at; 0 = 2 s.
+	PollInterval time.Duration
+	// MaxTests bounds the tests that run at a time in this process; 0 = 32.
+	MaxTests int
+}
+
+// Registry holds the use cases of clusters.
+type Registry struct {
+	Options
+	slots   chan struct{}
+	running sync.WaitGroup
+	ctx     context.Context // of the tests that run in the background
+	stop    context.CancelFunc
+}
+
+// New returns a Registry. Close ends its background tests.
+func New(o Options) *Registry {
+	if o.TestDeadline == 0 {
+		o.TestDeadline = 15 * time.Second
+	}
+	if o.TestInterval == 0 {
+		o.TestInterval = 10 * time.Minute
+	}
+	if o.PollInterval == 0 {
+		o.PollInterval = 2 * time.Second
+	}
+	if o.MaxTests == 0 {
+		o.MaxTests = 32
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	return &Registry{Options: o, slots: make(chan struct{}, o.MaxTests), ctx: ctx, stop: stop}
+}
+
+// Close ends the tests that still run, and waits for them.
+func (r *Registry) Close() {
+	r.stop()
+	r.running.Wait()
+}
+
+// kubeconfigPurpose binds sealed kubeconfigs to their clusters.
+const kubeconfigPurpose = "kubeconfig"
+
+// Kubeconfig returns the bytes of a cluster's kubeconfig.
+func (r *Registry) Kubeconfig(ctx context.Context, c *fleet.Cluster) ([]byte, error) {
+	if c.CredentialMode == fleet.CredentialMounted {
+		return r.Kubeconfigs.Read(c.KubeconfigPath)
+	}
+	cred, err := r.Store.Credential(ctx, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := r.Sealer.Open(cred.KeyID, cred.Sealed, kubeconfigPurpose, c.ID)
+	if err != nil {
+		e := fleet.Unavailable("The kubeconfig of %s is sealed with the key %s and could not be opened.", c.Label, cred.KeyID)
+		e.Remedy = "Check PORTOLAN_ENCRYPTION_KEYS: that key must be among them, with the bytes it had."
+		e.Err = err
+		return nil, e
+	}
+	return raw, nil
+}
+
+// Found returns the kubeconfigs of the mounted folder that no cluster uses.
+func (r *Registry) Found(ctx context.Context) ([]Found, error) {
+	files, err := r.Kubeconfigs.List()
+	if err != nil {
+		return nil, err
+	}
+	all, err := r.Store.AllClusters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, s := range all {
+		if s.Cluster.CredentialMode == fleet.CredentialMounted {
+			used[s.Cluster.KubeconfigPath] = true
+		}
+	}
+	var out []Found
+	for _, f := range files {
+		if !used[f.Path] {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// RBAC returns the YAML of the least role that the cluster's present
+// configuration needs.
+func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
+	s, err := r.Store.ClusterStatus(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return r.Tester.Manifest(s.Cluster)
+}
+
+// CheckTarget returns the cluster, after a fresh look at its mounted file, and
+// an Error when it is not a target now.
+func (r *Registry) CheckTarget(ctx context.Context, id string) (fleet.Status, error) {
+	s, err := r.Store.ClusterStatus(ctx, id)
+	if err != nil {
+		return s, err
+	}
+	if err := r.refreshHash(ctx, &s.Cluster); err != nil {
+		return s, err
+	}
+	if why := s.WhyNotTarget(); why != "" {
+		e := fleet.Conflict("%s is not an execution target now: %s.", s.Cluster.Label, why)
+		e.Remedy = "Choose another target, or ask an admin to look at the cluster's connection test."
+		e.Problems = fleet.Problems{"target": "not a target now: " + why}
+		return s, e
+	}
+	return s, nil
+}
+
+// AnyTarget reports whether there is a target at all.
+func (r *Registry) AnyTarget(ctx context.Context) (bool, error) {
+	all, err := r.Store.AllClusters(ctx)
+	if err != nil {
+		return false, err
+	}
+	for i := range all {
+		if all[i].IsTarget() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// refreshHash looks at a mounted file and stores its hash when it has changed.
+func (r *Registry) refreshHash(ctx context.Context, c *fleet.Cluster) error {
+	if c.CredentialMode != fleet.CredentialMounted {
+		return nil
+	}
+	hash := ""
+	if raw, err := r.Kubeconfigs.Read(c.KubeconfigPath); err == nil {
+		hash = hashOf(raw)
+	}
+	if hash == c.CredentialHash {
+		return nil
+	}
+	c.CredentialHash = hash
+	return r.Store.SetCredentialHash(ctx, c.ID, hash)
+}
+
+// hashOf identifies the bytes of a kubeconfig without revealing them: only
+// secrets with far too much randomness to be guessed make one worth hiding.
+func hashOf(raw []byte) string {
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func (r *Registry) audit(actor fleet.Actor, action, id string) fleet.AuditEntry {
+	return fleet.AuditEntry{
+		At: time.Now(), Actor: actor.Email, Address: actor.Address,
+		Action: "cluster." + action, Target: "cluster/" + id, Outcome: "ok",
+	}
+}
+
+// refused records an attempt that was turned away, and returns why.
+func (r *Registry) refused(ctx context.Context, actor fleet.Actor, action, id string, why error) error {
+	var shown *fleet.Error
+	if !errors.As(why, &shown) {
+		return why
+	}
+	entry := r.audit(actor, action, id)
+	entry.Outcome, entry.Reason = "refused", shown.Message
+	if err := r.Store.Audit(ctx, entry); err != nil {
+		r.Logger.ErrorContext(ctx, "write audit entry", "err", err)
+	}
+	return why
+}
