@@ -1,0 +1,157 @@
+package kube
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	authentication "k8s.io/api/authentication/v1"
+	authorization "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/version"
+)
+
+const (
+	selfSubjectReviews       = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+	selfSubjectAccessReviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+)
+
+// authenticate finds out as whom the API server sees the credential.
+func (r *run) authenticate(ctx context.Context) outcome {
+	harden(r.config, r.opts.Policy, r.opts.Version)
+	var err error
+	if r.base, err = baseTransport(r.config, r.opts.Policy); err == nil {
+		r.client, err = httpClient(r.config, r.base)
+	}
+	if err != nil {
+		return failed("", "The certificates of the kubeconfig cannot be used.")
+	}
+
+	began := time.Now()
+	var review authentication.SelfSubjectReview
+	a, err := r.ask(ctx, http.MethodPost, selfSubjectReviews, authentication.SelfSubjectReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
+	}, &review)
+	switch {
+	case err == nil && a.ok():
+		if review.Kind != "SelfSubjectReview" {
+			return r.explain(a, errNotKubernetes, time.Since(began))
+		}
+		r.test.Identity = plain(review.Status.UserInfo.Username, 200)
+	case a.is(http.StatusForbidden):
+		r.test.Identity = userIn(a.status.Message)
+		fallthrough
+	case a.is(http.StatusNotFound):
+		// Before Kubernetes 1.28 there is no such review, and some clusters
+		// take the right to it away: that one may ask what one may do is proof
+		// enough of being known.
+		if _, a, err := r.allowed(ctx, &authorization.ResourceAttributes{Verb: "get", Resource: "pods", Namespace: r.req.Cluster.Namespace}); err != nil || !a.ok() {
+			return r.explain(a, err, time.Since(began))
+		}
+	default:
+		return r.explain(a, err, time.Since(began))
+	}
+	switch r.test.Identity {
+	case "system:anonymous":
+		return failed(r.unauthorizedRemedy(), "The API server ignores the credential and takes Portolan for an anonymous client.")
+	case "":
+		r.test.Identity = r.test.Credential.Subject
+		return passed("The API server accepts the credential, but does not say as whom.")
+	}
+	return passed("As %s.", r.test.Identity)
+}
+
+var forbiddenUser = regexp.MustCompile(`User "([^"]{1,200})" cannot`)
+
+// userIn returns the user that a refusal of the API server names.
+func userIn(message string) string {
+	if m := forbiddenUser.FindStringSubmatch(message); m != nil {
+		return plain(m[1], 200)
+	}
+	return ""
+}
+
+// allowed asks whether the identity may do what attributes say.
+func (r *run) allowed(ctx context.Context, attributes *authorization.ResourceAttributes) (bool, *answer, error) {
+	var review authorization.SelfSubjectAccessReview
+	a, err := r.ask(ctx, http.MethodPost, selfSubjectAccessReviews, authorization.SelfSubjectAccessReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectAccessReview"},
+		Spec:     authorization.SelfSubjectAccessReviewSpec{ResourceAttributes: attributes},
+	}, &review)
+	if err == nil && a.ok() && review.Kind != "SelfSubjectAccessReview" {
+		err = errNotKubernetes
+	}
+	return review.Status.Allowed, a, err
+}
+
+// oldestMinor is the oldest 1.x that Portolan is known to work with.
+const oldestMinor = 25
+
+// version asks what the server is.
+func (r *run) version(ctx context.Context) outcome {
+	began := time.Now()
+	var info version.Info
+	a, err := r.ask(ctx, http.MethodGet, "/version", nil, &info)
+	switch {
+	case a.is(http.StatusForbidden):
+		return warned("", "The API server does not tell this identity its version.")
+	case err != nil || !a.ok():
+		return r.explain(a, err, time.Since(began))
+	case info.GitVersion == "":
+		return r.explain(a, errNotKubernetes, time.Since(began))
+	}
+	r.test.ServerVersion = plain(info.GitVersion, 80)
+	major, _ := strconv.Atoi(info.Major)
+	minor, err := strconv.Atoi(strings.TrimRight(info.Minor, "+"))
+	if err != nil || major < 1 {
+		return warned("", "The API server calls its version %s, which tells nothing.", quote(info.GitVersion))
+	}
+	if major == 1 && minor < oldestMinor {
+		return warned("Upgrade the cluster.", "Kubernetes %s is older than 1.%d; not everything may work.", r.test.ServerVersion, oldestMinor)
+	}
+	return passed("Kubernetes %s.", r.test.ServerVersion)
+}
+
+// pin reads the UID by which the cluster is recognised. ok means that nothing
+// speaks against its being the cluster of the earlier tests.
+func (r *run) pin(ctx context.Context) (out outcome, ok bool) {
+	read := func(name string) (uid string, a *answer, err error) {
+		var ns metav1.PartialObjectMetadata
+		a, err = r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(name), nil, &ns)
+		return string(ns.UID), a, err
+	}
+	pinned, doubt := r.req.PinnedNamespace, ""
+	if r.req.PinnedUID != "" && pinned != "" {
+		uid, a, err := read(pinned)
+		switch {
+		case err == nil && a.ok() && uid == r.req.PinnedUID:
+			r.test.ClusterUID, r.test.UIDNamespace = uid, pinned
+			return outcome{}, true
+		case err == nil && a.ok(), a.is(http.StatusNotFound) && pinned == metav1.NamespaceSystem:
+			return failed("If the cluster was made anew on purpose, register it as a new one. If not, find out where the kubeconfig's server name or file was changed.",
+				"This credential leads to another cluster than before: the namespace %s there has another UID.", pinned), false
+		case a.is(http.StatusNotFound):
+			doubt = "The namespace " + pinned + ", by which this cluster was recognised, is gone."
+		case a.is(http.StatusForbidden):
+			r.test.ClusterUID, r.test.UIDNamespace = r.req.PinnedUID, pinned
+			return warned("Allow the identity to get the namespace "+pinned+".",
+				"The namespace %s, by which this cluster is recognised, may not be read any more, so that it could not be compared.", pinned), true
+		default:
+			return r.explain(a, err, r.req.Deadline), false
+		}
+	}
+	for _, name := range append([]string{metav1.NamespaceSystem}, r.req.Cluster.Namespaces()...) {
+		if uid, a, err := read(name); err == nil && a.ok() && uid != "" {
+			r.test.ClusterUID, r.test.UIDNamespace = uid, name
+			break
+		}
+	}
+	if doubt != "" {
+		return warned("Make sure that this is the cluster you mean.", "%s", doubt), true
+	}
+	return outcome{}, true
+}

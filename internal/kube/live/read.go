@@ -1,0 +1,169 @@
+package live
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// Resource is one kind of object that a workload is made of or makes.
+type Resource struct {
+	Kind   string
+	Group  string // API group; "" = core
+	Plural string
+}
+
+// The resources that Portolan reads.
+var (
+	Deployments  = Resource{"Deployment", "apps", "deployments"}
+	StatefulSets = Resource{"StatefulSet", "apps", "statefulsets"}
+	ReplicaSets  = Resource{"ReplicaSet", "apps", "replicasets"}
+	Services     = Resource{"Service", "", "services"}
+	ConfigMaps   = Resource{"ConfigMap", "", "configmaps"}
+	Secrets      = Resource{"Secret", "", "secrets"}
+	Claims       = Resource{"PersistentVolumeClaim", "", "persistentvolumeclaims"}
+	Pods         = Resource{"Pod", "", "pods"}
+	Autoscalers  = Resource{"HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"}
+)
+
+// REST returns the client of r's API group.
+func (r Resource) REST(c kubernetes.Interface) rest.Interface {
+	switch r.Group {
+	case "apps":
+		return c.AppsV1().RESTClient()
+	case "autoscaling":
+		return c.AutoscalingV2().RESTClient()
+	default:
+		return c.CoreV1().RESTClient()
+	}
+}
+
+// ErrExpired says that a watch must begin with a new list.
+var ErrExpired = errors.New("live: the resource version is too old")
+
+// Query narrows a list or a watch.
+type Query struct {
+	Labels string // a label selector
+	Fields string // a field selector
+	Cached bool   // the API server may answer from its cache, a moment old
+}
+
+func (q Query) on(req *rest.Request) *rest.Request {
+	if q.Labels != "" {
+		req = req.Param("labelSelector", q.Labels)
+	}
+	if q.Fields != "" {
+		req = req.Param("fieldSelector", q.Fields)
+	}
+	return req.SetHeader("Accept", "application/json")
+}
+
+// Named selects the one object of that name.
+func Named(name string) Query { return Query{Fields: "metadata.name=" + name} }
+
+// List reads the objects of a namespace, and the version from which a watch
+// goes on.
+func List[T any](ctx context.Context, c kubernetes.Interface, r Resource, namespace string, q Query) (items []T, version string, err error) {
+	req := q.on(r.REST(c).Get().Namespace(namespace).Resource(r.Plural))
+	if q.Cached {
+		req = req.Param("resourceVersion", "0")
+	}
+	body, err := req.Stream(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	defer body.Close()
+	var list struct {
+		Metadata struct {
+			ResourceVersion string `json:"resourceVersion"`
+		} `json:"metadata"`
+		Items []T `json:"items"`
+	}
+	if err := json.NewDecoder(body).Decode(&list); err != nil {
+		return nil, "", fmt.Errorf("list of %s: %w", r.Plural, err)
+	}
+	return list.Items, list.Metadata.ResourceVersion, nil
+}
+
+// Get reads one object into out; a NotFound error when it is absent.
+func Get(ctx context.Context, c kubernetes.Interface, r Resource, namespace, name string, out any) error {
+	body, err := r.REST(c).Get().Namespace(namespace).Resource(r.Plural).Name(name).
+		SetHeader("Accept", "application/json").Do(ctx).Raw()
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, out)
+}
+
+// Change is what happened to a watched object.
+type Change string
+
+// The changes that Watch reports. Bookmark only moves the version on.
+const (
+	Added    Change = "ADDED"
+	Modified Change = "MODIFIED"
+	Deleted  Change = "DELETED"
+	Bookmark Change = "BOOKMARK"
+)
+
+// Watch calls see for every change after version, until ctx ends, see returns
+// an error, or the stream does: nil when the API server closed it in order,
+// ErrExpired when it must begin with a new list.
+func Watch[T any](ctx context.Context, c kubernetes.Interface, r Resource, namespace string, q Query, version string, see func(Change, *T) error) error {
+	req := q.on(r.REST(c).Get().Namespace(namespace).Resource(r.Plural)).
+		Param("watch", "true").Param("allowWatchBookmarks", "true").Param("resourceVersion", version)
+	if deadline, ok := ctx.Deadline(); ok {
+		req = req.Param("timeoutSeconds", strconv.Itoa(int(max(1, time.Until(deadline).Seconds()+1))))
+	}
+	body, err := req.Stream(ctx)
+	if err != nil {
+		return expired(err)
+	}
+	defer body.Close()
+	decoder := json.NewDecoder(body)
+	for {
+		var event struct {
+			Type   Change          `json:"type"`
+			Object json.RawMessage `json:"object"`
+		}
+		switch err := decoder.Decode(&event); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("watch of %s: %w", r.Plural, err)
+		}
+		if event.Type == "ERROR" {
+			var status metav1.Status
+			if err := json.Unmarshal(event.Object, &status); err != nil {
+				return fmt.Errorf("watch of %s: %w", r.Plural, err)
+			}
+			return expired(apierrors.FromObject(&status))
+		}
+		object := new(T)
+		if err := json.Unmarshal(event.Object, object); err != nil {
+			return fmt.Errorf("watch of %s: %w", r.Plural, err)
+		}
+		if err := see(event.Type, object); err != nil {
+			return err
+		}
+	}
+}
+
+func expired(err error) error {
+	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.ReasonForError(err) == metav1.StatusReason(http.StatusText(http.StatusGone)) {
+		return fmt.Errorf("%w: %w", ErrExpired, err)
+	}
+	return err
+}

@@ -1,0 +1,121 @@
+package kube
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"text/template"
+
+	"portolan/internal/fleet"
+)
+
+// pinning is what recognising a cluster again needs besides the table: a role
+// inside a namespace may grant looking at that namespace.
+var pinning = fleet.Permission{Resource: "namespaces", Verb: "get", Optional: true}
+
+// RBACManifest returns the least that an identity needs for the present
+// configuration of a cluster, ready for kubectl apply: its namespaces, a role
+// in each with exactly the table fleet.Permissions, and a service account, in
+// the fallback namespace, that holds them. What only features need is marked.
+func RBACManifest(cluster *fleet.Cluster) ([]byte, error) {
+	table := fleet.Permissions
+	if !slices.ContainsFunc(table, func(p fleet.Permission) bool { return p.Group == pinning.Group && p.Resource == pinning.Resource }) {
+		table = append(slices.Clone(table), pinning)
+	}
+	var out bytes.Buffer
+	err := manifest.Execute(&out, map[string]any{
+		"ID":         cluster.ID,
+		"Home":       cluster.Namespace,
+		"Namespaces": cluster.Namespaces(),
+		"Required":   rulesOf(table, false),
+		"Optional":   rulesOf(table, true),
+	})
+	return out.Bytes(), err
+}
+
+// rule is one rule of a role: resources of one group that need the same verbs.
+type rule struct {
+	Group            string
+	Resources, Verbs []string
+}
+
+func rulesOf(table []fleet.Permission, optional bool) []rule {
+	var single []rule
+	for _, p := range table {
+		if p.Optional != optional {
+			continue
+		}
+		at := slices.IndexFunc(single, func(r rule) bool { return r.Group == p.Group && r.Resources[0] == p.Resource })
+		if at < 0 {
+			single = append(single, rule{Group: p.Group, Resources: []string{p.Resource}})
+			at = len(single) - 1
+		}
+		single[at].Verbs = append(single[at].Verbs, p.Verb)
+	}
+	var merged []rule
+	for _, s := range single {
+		at := slices.IndexFunc(merged, func(r rule) bool { return r.Group == s.Group && slices.Equal(r.Verbs, s.Verbs) })
+		if at < 0 {
+			merged = append(merged, s)
+			continue
+		}
+		merged[at].Resources = append(merged[at].Resources, s.Resources...)
+	}
+	return merged
+}
+
+var manifest = template.Must(template.New("rbac.yaml").Funcs(template.FuncMap{
+	"list": func(items []string) string { return `["` + strings.Join(items, `", "`) + `"]` },
+}).Parse(`# What Portolan needs in the cluster {{.ID}}. With an administrator's credential:
+#   kubectl apply -f rbac.yaml
+#   kubectl -n {{.Home}} create token portolan --duration=8760h
+# The token goes into the kubeconfig that is registered.
+{{- define "rules"}}
+{{- range .}}
+- apiGroups: ["{{.Group}}"]
+  resources: {{list .Resources}}
+  verbs: {{list .Verbs}}
+{{- end}}
+{{- end}}
+{{- range .Namespaces}}
+---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: "{{.}}"
+{{- end}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: portolan
+  namespace: "{{.Home}}"
+{{- range .Namespaces}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: portolan
+  namespace: "{{.}}"
+rules:
+# Required.
+{{- template "rules" $.Required}}
+# Optional: without these a feature is off (terminals, CPU and memory use,
+# recognising the cluster by the identity of a namespace).
+{{- template "rules" $.Optional}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: portolan
+  namespace: "{{.}}"
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: portolan
+subjects:
+- kind: ServiceAccount
+  name: portolan
+  namespace: "{{$.Home}}"
+{{- end}}
+`))

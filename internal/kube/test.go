@@ -1,0 +1,199 @@
+package kube
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"portolan/internal/fleet"
+)
+
+// DefaultTestDeadline bounds a connection test that names no deadline.
+const DefaultTestDeadline = 15 * time.Second
+
+// Tester runs connection tests.
+type Tester struct{ opts Options }
+
+// NewTester returns a Tester. Its connections obey the same policy as those of
+// Clients.
+func NewTester(opts Options) *Tester { return &Tester{opts: opts} }
+
+// TestRequest says what is tested.
+type TestRequest struct {
+	Cluster       fleet.Cluster
+	Kubeconfig    []byte        // as the Source gives it
+	KubeconfigErr error         // why it could not be read; nil = it could
+	Deadline      time.Duration // of the whole test; 0 = DefaultTestDeadline
+
+	// The identity that earlier tests saw; "" = none. A test that finds
+	// another UID there fails.
+	PinnedUID, PinnedNamespace string
+
+	Trigger fleet.TestTrigger
+	Actor   string
+}
+
+// Run runs the stages in order under one deadline. After a required stage has
+// failed, the later ones are skipped. progress, which may be nil, is called
+// with a copy of the test so far whenever a stage begins or ends. The result
+// is bound to the fingerprint of the configuration with the given bytes. When
+// ctx ends before the test does, the test fails and means nothing; the caller
+// can tell by ctx.Err.
+func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest {
+	if req.Deadline <= 0 {
+		req.Deadline = DefaultTestDeadline
+	}
+	if progress == nil {
+		progress = func(fleet.ConnectionTest) {}
+	}
+	if req.KubeconfigErr == nil {
+		req.Cluster.CredentialHash = Hash(req.Kubeconfig)
+	}
+	r := &run{
+		opts:   t.opts,
+		req:    req,
+		absent: map[string]bool{},
+		test: fleet.ConnectionTest{
+			ClusterID:   req.Cluster.ID,
+			Fingerprint: req.Cluster.Fingerprint(),
+			State:       fleet.TestRunning,
+			Trigger:     req.Trigger,
+			Actor:       req.Actor,
+			StartedAt:   time.Now(),
+			Deadline:    req.Deadline,
+		},
+	}
+	defer r.close()
+	for _, s := range stages {
+		r.test.Checks = append(r.test.Checks, fleet.Check{Stage: s.stage, State: fleet.CheckPending})
+	}
+	report := func() {
+		seen := r.test
+		seen.Checks = slices.Clone(seen.Checks)
+		seen.Permissions = slices.Clone(seen.Permissions)
+		progress(seen)
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, req.Deadline)
+	defer cancel()
+	r.test.State = fleet.TestOK
+	for i, s := range stages {
+		check := &r.test.Checks[i]
+		if r.test.State == fleet.TestFailed || (s.optional && ctx.Err() != nil) {
+			check.State = fleet.CheckSkipped
+			check.Message = "Not tried: an earlier stage failed."
+			if r.test.State != fleet.TestFailed {
+				check.Message = "Not tried: the test ran out of time."
+			}
+			continue
+		}
+		check.State = fleet.CheckRunning
+		report()
+		began := time.Now()
+		out := s.run(r, ctx)
+		check.Duration = time.Since(began)
+		check.State, check.Message, check.Remedy = out.state, out.message, out.remedy
+		if out.state == fleet.CheckFailed {
+			if s.optional {
+				check.State = fleet.CheckWarning
+			} else {
+				r.test.State = fleet.TestFailed
+			}
+		}
+		report()
+	}
+	r.test.FinishedAt = time.Now()
+	return r.test
+}
+
+// run is one connection test under way: what the stages so far have found.
+type run struct {
+	opts Options
+	req  TestRequest
+	test fleet.ConnectionTest
+
+	config     *rest.Config
+	host, port string
+	conn       net.Conn // from connect to tls
+	tls        *tls.Config
+	base       *http.Transport
+	client     *http.Client
+	absent     map[string]bool // namespaces that deploy would have to make
+}
+
+func (r *run) close() {
+	if r.conn != nil {
+		r.conn.Close()
+	}
+	if r.base != nil {
+		r.base.CloseIdleConnections()
+	}
+}
+
+// share bounds one of the stages that talk to a stranger, so that a silent
+// server leaves time to say at which stage it fell silent.
+func (r *run) share(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, min(r.req.Deadline/3, DialTimeout))
+}
+
+var stages = []struct {
+	stage    fleet.Stage
+	optional bool
+	run      func(*run, context.Context) outcome
+}{
+	{stage: fleet.StageCredential, run: (*run).credential},
+	{stage: fleet.StageResolve, run: (*run).resolve},
+	{stage: fleet.StageConnect, run: (*run).connect},
+	{stage: fleet.StageTLS, run: (*run).handshake},
+	{stage: fleet.StageAuthenticate, run: (*run).authenticate},
+	{stage: fleet.StageVersion, run: (*run).version},
+	{stage: fleet.StageNamespaces, run: (*run).namespaces},
+	{stage: fleet.StagePermissions, run: (*run).permissions},
+	{stage: fleet.StageExposure, run: (*run).exposure},
+	{stage: fleet.StageMetrics, optional: true, run: (*run).metrics},
+	{stage: fleet.StageExec, optional: true, run: (*run).exec},
+	{stage: fleet.StageStorage, optional: true, run: (*run).storage},
+	{stage: fleet.StageNetwork, optional: true, run: (*run).network},
+}
+
+// outcome is what a stage comes to.
+type outcome struct {
+	state           fleet.CheckState
+	message, remedy string
+}
+
+func passed(format string, args ...any) outcome {
+	return outcome{state: fleet.CheckOK, message: fmt.Sprintf(format, args...)}
+}
+
+func failed(remedy, format string, args ...any) outcome {
+	return outcome{state: fleet.CheckFailed, message: fmt.Sprintf(format, args...), remedy: remedy}
+}
+
+func warned(remedy, format string, args ...any) outcome {
+	return outcome{state: fleet.CheckWarning, message: fmt.Sprintf(format, args...), remedy: remedy}
+}
+
+// timedOut reports whether err is the end of a wait rather than an answer.
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errNoAnswer) || (errors.As(err, &timeout) && timeout.Timeout())
+}
+
+// seconds writes a duration as people say it: "5 s", "0.4 s".
+func seconds(d time.Duration) string {
+	if d >= 10*time.Second || d%time.Second == 0 {
+		return fmt.Sprintf("%.0f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.1f s", d.Seconds())
+}
+
+// day writes a date with its time of day, in UTC.
+func day(t time.Time) string { return t.UTC().Format("2 January 2006 15:04 MST") }
