@@ -44,6 +44,7 @@ type Change struct {
 // WorkloadState is a workload with what decides its phase.
 type WorkloadState struct {
 	Workload    Workload
+	Since       time.Time    // of its phase as last written; age is not counted
 	Operation   *Operation   // latest, with its steps
 	Observation *Observation // latest
 }

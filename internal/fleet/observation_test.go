@@ -1,0 +1,91 @@
+package fleet
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestPhase(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	op := func(verb Verb, state OperationState) *Operation {
+		return &Operation{Verb: verb, State: state, Failure: &Failure{Message: "because"}}
+	}
+	seen := func(desired, current, ready, available, updated int32) *Observation {
+		return &Observation{
+			SeenAt: now.Add(-time.Second), Exists: true, Generation: 2, ObservedGeneration: 2,
+			Desired: desired, Current: current, Ready: ready, Available: available, Updated: updated,
+		}
+	}
+	change := func(o *Observation, f func(*Observation)) *Observation { f(o); return o }
+	for name, c := range map[string]struct {
+		op   *Operation
+		obs  *Observation
+		want Phase
+	}{
+		"nothing seen yet":                {nil, nil, PhaseUnknown},
+		"deploy running":                  {op(VerbDeploy, OperationRunning), nil, PhaseDeploying},
+		"stop queued":                     {op(VerbStop, OperationQueued), seen(2, 2, 2, 2, 2), PhaseStopping},
+		"delete running, cluster silent":  {op(VerbDelete, OperationRunning), nil, PhaseDeleting},
+		"deploy failed before any object": {op(VerbDeploy, OperationFailed), nil, PhaseFailed},
+		"as wanted":                       {op(VerbDeploy, OperationSucceeded), seen(2, 2, 2, 2, 2), PhaseRunning},
+		"one pod missing":                 {op(VerbDeploy, OperationSucceeded), seen(2, 2, 1, 1, 2), PhaseDegraded},
+		"old pod surplus":                 {op(VerbUpdate, OperationSucceeded), seen(2, 3, 3, 3, 2), PhaseDegraded},
+		"generation not observed":         {op(VerbUpdate, OperationSucceeded), change(seen(2, 2, 2, 2, 2), func(o *Observation) { o.Generation = 3 }), PhaseDegraded},
+		"update failed, old pods serve":   {op(VerbUpdate, OperationFailed), seen(2, 3, 2, 2, 1), PhaseDegraded},
+		"deploy failed, no pod":           {op(VerbDeploy, OperationFailed), seen(1, 1, 0, 0, 1), PhaseFailed},
+		"deploy failed, healed since":     {op(VerbDeploy, OperationFailed), seen(1, 1, 1, 1, 1), PhaseRunning},
+		"stopped":                         {op(VerbStop, OperationSucceeded), seen(0, 0, 0, 0, 0), PhaseStopped},
+		"a pod remains":                   {op(VerbStop, OperationSucceeded), change(seen(0, 0, 0, 0, 0), func(o *Observation) { o.Pods = []Pod{{Name: "a"}} }), PhaseStopping},
+		"objects gone":                    {op(VerbDeploy, OperationSucceeded), change(seen(0, 0, 0, 0, 0), func(o *Observation) { o.Exists = false }), PhaseFailed},
+		"30 s of silence":                 {op(VerbDeploy, OperationSucceeded), change(seen(1, 1, 1, 1, 1), func(o *Observation) { o.SeenAt = now.Add(-UnknownAfter) }), PhaseRunning},
+		"more than 30 s of silence":       {op(VerbDeploy, OperationSucceeded), change(seen(1, 1, 1, 1, 1), func(o *Observation) { o.SeenAt = now.Add(-UnknownAfter - 1) }), PhaseUnknown},
+		"silence is never stopped":        {op(VerbStop, OperationSucceeded), change(seen(0, 0, 0, 0, 0), func(o *Observation) { o.SeenAt = now.Add(-time.Hour) }), PhaseUnknown},
+	} {
+		if got, _ := PhaseOf(c.op, c.obs, now); got != c.want {
+			t.Errorf("%s: got %s, want %s", name, got, c.want)
+		}
+	}
+}
+
+func TestWhichVerbWhen(t *testing.T) {
+	t.Parallel()
+	enabled := Status{Cluster: Cluster{Label: "Lab", Enabled: true}}
+	disabled := Status{Cluster: Cluster{Label: "Lab"}}
+	all := func(except ...Verb) map[Verb]Code {
+		out := map[Verb]Code{}
+		for _, v := range Verbs {
+			if v != VerbDeploy && !slices.Contains(except, v) {
+				out[v] = ""
+			}
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		s    Situation
+		want map[Verb]Code
+	}{
+		"untested target": {Situation{Target: enabled, Reachable: true}, all()},
+		"disabled": {Situation{Target: disabled, Reachable: true}, map[Verb]Code{
+			VerbStop: "", VerbDelete: "", VerbStart: CodeConflict, VerbUpdate: CodeConflict, VerbScale: CodeConflict,
+			VerbRestart: CodeConflict, VerbRollback: CodeConflict, VerbRedeploy: CodeConflict,
+		}},
+		"unreachable": {Situation{Target: enabled}, map[Verb]Code{
+			VerbStop: CodeUnavailable, VerbStart: CodeUnavailable, VerbDelete: CodeUnavailable, VerbUpdate: CodeUnavailable,
+			VerbScale: CodeUnavailable, VerbRestart: CodeUnavailable, VerbRedeploy: CodeUnavailable, VerbRollback: CodeUnavailable, VerbForget: "",
+		}},
+		"stopped": {Situation{Target: enabled, Reachable: true, Workload: Workload{Stopped: true}}, map[Verb]Code{
+			VerbRestart: CodeConflict, VerbScale: CodeConflict, VerbStart: "", VerbDelete: "", VerbUpdate: "",
+		}},
+		"busy": {Situation{Target: enabled, Reachable: true, Unfinished: &Operation{Verb: VerbDeploy}}, map[Verb]Code{
+			VerbStop: CodeConflict, VerbDelete: CodeConflict, VerbForget: CodeConflict,
+		}},
+	} {
+		for verb, code := range c.want {
+			if got := CodeOf(c.s.Allows(verb)); got != code {
+				t.Errorf("%s: %s gives %q, want %q", name, verb, got, code)
+			}
+		}
+	}
+}
