@@ -1,0 +1,86 @@
+package main
+
+import (
+	"log/slog"
+	"net"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// nodePorts are the listeners on this host's loopback that stand for the node's
+// ports of the same numbers; nil for one that another program has taken.
+type nodePorts map[int32]net.Listener
+
+// reconcileNodePorts listens for each TCP node port that has a ready pod behind
+// it, so that one without refuses connections as the node itself would.
+func (k *controllers) reconcileNodePorts() error {
+	wanted, err := k.servedNodePorts()
+	if err != nil {
+		return err
+	}
+	for port, listener := range k.nodePorts {
+		if !wanted[port] {
+			if listener != nil {
+				_ = listener.Close()
+			}
+			delete(k.nodePorts, port)
+		}
+	}
+	for port := range wanted {
+		if _, known := k.nodePorts[port]; known {
+			continue
+		}
+		number := strconv.Itoa(int(port))
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", number))
+		if err != nil {
+			slog.Warn("node port is not on the loopback, only on the node", "node", k.cluster.nodeIP(), "error", err)
+			k.nodePorts[port] = nil
+			continue
+		}
+		k.nodePorts[port] = listener
+		go forward(listener, "tcp", net.JoinHostPort(k.cluster.nodeIP(), number))
+	}
+	return nil
+}
+
+func (k *controllers) servedNodePorts() (map[int32]bool, error) {
+	services, err := k.services.List(labels.Everything())
+	if err != nil {
+		return nil, err
+	}
+	served := map[int32]bool{}
+	for _, service := range services {
+		for _, port := range service.Spec.Ports {
+			if port.NodePort == 0 || port.Protocol != corev1.ProtocolTCP {
+				continue
+			}
+			ready, err := k.hasReadyPod(service)
+			if err != nil {
+				return nil, err
+			}
+			if ready {
+				served[port.NodePort] = true
+			}
+		}
+	}
+	return served, nil
+}
+
+func (k *controllers) hasReadyPod(service *corev1.Service) (bool, error) {
+	ofService := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: service.Name})
+	slices, err := k.endpointSlices.EndpointSlices(service.Namespace).List(ofService)
+	if err != nil {
+		return false, err
+	}
+	for _, slice := range slices {
+		for _, endpoint := range slice.Endpoints {
+			if endpoint.Conditions.Ready != nil && *endpoint.Conditions.Ready {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
