@@ -1,0 +1,152 @@
+// Package adapter is the one piece of code that turns a workload into
+// Kubernetes objects and drives them. It is the same for every provider: where
+// clusters differ, their configuration says so.
+//
+// Every step can be done again after a crash at any instruction and ends in
+// the same state. Objects that are not this workload's are never changed,
+// whatever they are called.
+package adapter
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube"
+	"portolan/internal/kube/live"
+)
+
+// Clients makes the client of a cluster; *kube.Clients does.
+type Clients interface {
+	Get(ctx context.Context, cluster *fleet.Cluster) (*kube.Client, error)
+}
+
+// Options are the bounds of the waits; a zero field takes its default.
+type Options struct {
+	RolloutDeadline      time.Duration // from the rollout step's start; 10 min
+	UnschedulableAfter   time.Duration // how long no node may take a pod, as an autoscaler may bring one; 3 min
+	ImagePullAfter       time.Duration // how long an image may fail to be pulled; 25 s
+	BlockedAfter         time.Duration // how long a container may be refused by its node for its configuration; 15 s
+	CrashLoopRestarts    int32         // after how many restarts a crash loop is one; 3
+	LogQueueBytes        int           // what a slow viewer of logs may be behind; 4 MiB
+	LogReconnectInterval time.Duration // the longest wait before a broken log is read again; 3 s
+}
+
+func (o Options) withDefaults() Options {
+	set := func(d *time.Duration, fallback time.Duration) {
+		if *d == 0 {
+			*d = fallback
+		}
+	}
+	set(&o.RolloutDeadline, 10*time.Minute)
+	set(&o.UnschedulableAfter, 3*time.Minute)
+	set(&o.ImagePullAfter, 25*time.Second)
+	set(&o.BlockedAfter, 15*time.Second)
+	set(&o.LogReconnectInterval, 3*time.Second)
+	if o.CrashLoopRestarts == 0 {
+		o.CrashLoopRestarts = 3
+	}
+	if o.LogQueueBytes == 0 {
+		o.LogQueueBytes = 4 << 20
+	}
+	return o
+}
+
+// Adapter drives workloads on any registered cluster. It is safe for use by
+// several goroutines and keeps no state but the logs that are being watched.
+type Adapter struct {
+	clients Clients
+	opts    Options
+	now     func() time.Time
+}
+
+// New returns an Adapter that speaks through clients.
+func New(clients Clients, opts Options) *Adapter {
+	return &Adapter{clients: clients, opts: opts.withDefaults(), now: time.Now}
+}
+
+// Do works at a step for at most slice, or a little longer where a request is
+// under way. An error that is or wraps a *fleet.Failure ends the operation;
+// any other is worth a later try.
+func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Duration) (fleet.StepResult, error) {
+	client, err := a.clients.Get(ctx, &r.Cluster)
+	if err != nil {
+		return fleet.StepResult{}, err
+	}
+	j := &job{StepRequest: r, api: client.Typed, opts: a.opts, now: a.now}
+	if r.Step.StartedAt.IsZero() {
+		j.Step.StartedAt = a.now()
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(slice, time.Second)+requestTime)
+	defer cancel()
+	j.until = a.now().Add(slice)
+
+	switch r.Step.Name {
+	case fleet.StepNamespace:
+		err = j.namespace(ctx)
+	case fleet.StepObjects:
+		err = j.objects(ctx)
+	case fleet.StepReplicas:
+		err = j.replicas(ctx)
+	case fleet.StepRestart:
+		err = j.restart(ctx)
+	case fleet.StepRemove:
+		err = j.remove(ctx)
+	case fleet.StepGone:
+		err = j.gone(ctx)
+	case fleet.StepRollout:
+		err = j.rollout(ctx)
+	case fleet.StepAddress:
+		err = j.address(ctx)
+	default:
+		err = &fleet.Failure{Reason: fleet.ReasonInternal, Message: fmt.Sprintf("There is no step %q.", r.Step.Name)}
+	}
+	return j.result, err
+}
+
+// requestTime is how long a request that began within the slice may take
+// beyond it.
+const requestTime = 30 * time.Second
+
+// job is one slice of one step.
+type job struct {
+	fleet.StepRequest
+	api    kubernetes.Interface
+	opts   Options
+	now    func() time.Time
+	until  time.Time // end of the slice
+	result fleet.StepResult
+}
+
+// wait returns a context that ends with the slice.
+func (j *job) wait(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, j.until)
+}
+
+func (j *job) event(kind fleet.EventType, reason, object, format string, args ...any) {
+	j.result.Events = append(j.result.Events, fleet.Event{
+		At: j.now(), Type: kind, Step: j.Step.Name, Reason: reason, Object: object, Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// done ends the step well.
+func (j *job) done(format string, args ...any) {
+	j.result.Done, j.result.Message = true, fmt.Sprintf(format, args...)
+}
+
+func (j *job) selector() string { return live.SelectWorkload(j.Installation, j.Workload.ID) }
+
+// kind is the resource that holds the workload's pods.
+func (j *job) kind() live.Resource { return kindOf(j.Workload.Kind) }
+
+func kindOf(kind fleet.WorkloadKind) live.Resource {
+	if kind == fleet.KindStatefulSet {
+		return live.StatefulSets
+	}
+	return live.Deployments
+}
+
+func named(r live.Resource, name string) string { return r.Kind + "/" + name }

@@ -1,0 +1,210 @@
+package adapter
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
+)
+
+// remedies says what to do about the reasons that people meet most.
+var remedies = map[string]string{
+	"ImagePullBackOff":           "Check the image's name and tag, and the pull secret if its registry is private.",
+	"ErrImagePull":               "Check the image's name and tag, and the pull secret if its registry is private.",
+	"ErrImageNeverPull":          "The node may not pull this image; put it there or change the image.",
+	"InvalidImageName":           "Correct the image's name.",
+	"CrashLoopBackOff":           "Its last log lines say why it ends. Correct the command, the settings or the image.",
+	"CreateContainerConfigError": "A setting that the container refers to is missing or wrong; edit the workload.",
+	"CreateContainerError":       "The node could not make the container; its events say why.",
+	"RunContainerError":          "The node could not start the container; check its command.",
+	"StartError":                 "The node could not start the container; check its command.",
+	"OOMKilled":                  "Give it more memory.",
+	"Unschedulable":              "Ask for less CPU or memory, change the node selector, or add a node.",
+	"FailedCreate":               "Ask for less, or have the quota or the rule changed that refuses the pods.",
+	"NotReady":                   "Its health check does not pass; look at its logs and check the probe's port and path.",
+}
+
+// cause returns why the rollout cannot succeed by itself, or nil while it may.
+func (j *job) cause(ctx context.Context, s live.Sight) *fleet.Failure {
+	t := s.Trouble(nil)
+	if t == nil || !j.final(s, t) {
+		return j.stalled(ctx, s)
+	}
+	// Now it is worth a request to know which pods are of the newest spec: the
+	// others' troubles are what the rollout may be about to cure.
+	if t = s.Trouble(j.notNewest(ctx, s)); t == nil || !j.final(s, t) {
+		return nil
+	}
+	failure := &fleet.Failure{Reason: t.Reason, Message: t.Message, Object: named(j.kind(), j.Workload.Name)}
+	switch {
+	case strings.Contains(t.Message, "exceeded quota"):
+		failure.Reason = reasonQuota
+	case strings.Contains(t.Message, "denied the request"), strings.Contains(t.Message, "violates PodSecurity"):
+		failure.Reason = reasonAdmission
+	}
+	failure.Remedy = cmp.Or(remedies[t.Reason], "Look at its events and logs, edit the workload, and try again.")
+	j.evidence(ctx, failure, t)
+	return failure
+}
+
+// final reports whether waiting longer would not help. Each reason has its own
+// patience: a registry may hiccup and a node may come.
+func (j *job) final(s live.Sight, t *live.Trouble) bool {
+	if t.Pod == nil { // the controller may not make pods
+		return j.settled(s, 15*time.Second)
+	}
+	age := j.now().Sub(t.Pod.CreationTimestamp)
+	switch t.Reason {
+	case "InvalidImageName", "ErrImageNeverPull":
+		return true
+	case "ErrImagePull", "ImagePullBackOff":
+		return age >= j.opts.ImagePullAfter
+	case "CrashLoopBackOff":
+		return t.Container.RestartCount >= j.opts.CrashLoopRestarts
+	case "CreateContainerConfigError", "CreateContainerError", "RunContainerError":
+		return age >= j.opts.BlockedAfter
+	case "Unschedulable":
+		scheduled := t.Pod.Condition("PodScheduled")
+		return scheduled != nil && j.now().Sub(scheduled.LastTransitionTime) >= j.opts.UnschedulableAfter
+	default:
+		return false
+	}
+}
+
+// settled reports whether a refusal to make pods is of this rollout, not left
+// over from before it.
+func (j *job) settled(s live.Sight, patience time.Duration) bool {
+	for _, c := range s.Controller.Status.Conditions {
+		if c.Type == "ReplicaFailure" && c.Status == "True" && !c.LastTransitionTime.Before(j.Operation.CreatedAt.Truncate(time.Second)) {
+			return true
+		}
+	}
+	return j.now().Sub(j.Step.StartedAt) >= patience
+}
+
+// stalled catches what shows in no pod: a StatefulSet tells of pods that it may
+// not make only in its events, a Deployment that it has given up in a condition.
+func (j *job) stalled(ctx context.Context, s live.Sight) *fleet.Failure {
+	object := named(j.kind(), j.Workload.Name)
+	for _, c := range s.Controller.Status.Conditions {
+		if c.Type == "Progressing" && c.Status == "False" && c.Reason == "ProgressDeadlineExceeded" &&
+			c.LastTransitionTime.After(j.Step.StartedAt) {
+			failure := &fleet.Failure{Reason: c.Reason, Object: object, Message: c.Message, Remedy: "Look at its events and logs, edit the workload, and try again."}
+			if t := s.Trouble(j.notNewest(ctx, s)); t != nil {
+				failure.Message = t.Message
+				j.evidence(ctx, failure, t)
+			}
+			return failure
+		}
+	}
+	if j.Workload.Kind != fleet.KindStatefulSet || s.Controller.Status.Replicas >= s.Controller.Desired() ||
+		j.now().Sub(j.Step.StartedAt) < 3*time.Second {
+		return nil
+	}
+	for _, e := range j.eventsOf(ctx, s.Controller.UID) {
+		if e.Reason == "FailedCreate" && !eventTime(e).Before(j.Step.StartedAt.Truncate(time.Second)) {
+			return &fleet.Failure{Reason: e.Reason, Object: object, Message: e.Message, Remedy: remedies["FailedCreate"], Events: []string{eventLine(e)}}
+		}
+	}
+	return nil
+}
+
+// notNewest returns a function that recognises pods of an older spec.
+func (j *job) notNewest(ctx context.Context, s live.Sight) func(*live.Pod) bool {
+	if j.Workload.Kind == fleet.KindStatefulSet {
+		newest := s.Controller.Status.UpdateRevision
+		return func(p *live.Pod) bool { return newest != "" && p.Labels.ControllerRevisionHash != newest }
+	}
+	type replicaSet struct {
+		live.Meta `json:"metadata"`
+	}
+	sets, _, err := live.List[replicaSet](ctx, j.api, live.ReplicaSets, j.Workload.Namespace, live.Query{Labels: j.selector()})
+	if err != nil {
+		return nil
+	}
+	i := slices.IndexFunc(sets, func(r replicaSet) bool { return r.Annotations.Revision == s.Controller.Annotations.Revision })
+	if i < 0 {
+		return nil
+	}
+	newest := sets[i].Labels.PodTemplateHash
+	return func(p *live.Pod) bool { return p.Labels.PodTemplateHash != newest }
+}
+
+// How much evidence a failure carries.
+const (
+	evidenceEvents = 5
+	evidenceLines  = 20
+	evidenceTime   = 5 * time.Second
+)
+
+// evidence adds the last events and log lines of what is in trouble. What
+// cannot be had is left out: the cause is known without it.
+func (j *job) evidence(ctx context.Context, failure *fleet.Failure, t *live.Trouble) {
+	ctx, cancel := context.WithTimeout(ctx, evidenceTime)
+	defer cancel()
+	if t.Pod == nil {
+		return
+	}
+	failure.Object = named(live.Pods, t.Pod.Name)
+	all := j.eventsOf(ctx, t.Pod.UID)
+	for _, e := range all[max(0, len(all)-evidenceEvents):] {
+		failure.Events = append(failure.Events, eventLine(e))
+	}
+	if t.Container == nil || t.Container.State.Waiting != nil && t.Container.LastState.Terminated == nil {
+		return // it has never run
+	}
+	lines, limit := int64(evidenceLines), int64(64<<10)
+	raw, err := j.api.CoreV1().Pods(j.Workload.Namespace).GetLogs(t.Pod.Name, &corev1.PodLogOptions{
+		Container: t.Container.Name, TailLines: &lines, LimitBytes: &limit,
+		Previous: t.Container.State.Waiting != nil,
+	}).DoRaw(ctx)
+	if err != nil {
+		return
+	}
+	for line := range bytes.Lines(raw) {
+		failure.Logs = append(failure.Logs, strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
+	}
+}
+
+// eventsOf returns the events about an object, oldest first.
+func (j *job) eventsOf(ctx context.Context, uid string) []corev1.Event {
+	list, err := j.api.CoreV1().Events(j.Workload.Namespace).List(ctx, metav1.ListOptions{
+		FieldSelector: fields.OneTermEqualSelector("involvedObject.uid", uid).String(), Limit: 200,
+	})
+	if err != nil {
+		return nil
+	}
+	slices.SortStableFunc(list.Items, func(a, b corev1.Event) int { return eventTime(a).Compare(eventTime(b)) })
+	return list.Items
+}
+
+func eventTime(e corev1.Event) time.Time {
+	if e.Series != nil {
+		return e.Series.LastObservedTime.Time
+	}
+	if !e.LastTimestamp.IsZero() {
+		return e.LastTimestamp.Time
+	}
+	if !e.EventTime.IsZero() {
+		return e.EventTime.Time
+	}
+	return e.CreationTimestamp.Time
+}
+
+func eventLine(e corev1.Event) string {
+	line := fmt.Sprintf("%s: %s", e.Reason, strings.TrimSpace(e.Message))
+	if e.Count > 1 {
+		line += fmt.Sprintf(" (%d times)", e.Count)
+	}
+	return line
+}

@@ -1,0 +1,74 @@
+package adapter
+
+import (
+	"context"
+	"fmt"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
+)
+
+// rollout waits until the workload is what its spec says: the newest
+// generation observed; updated, available and desired replicas equal; none
+// left over; its Service there. It fails as soon as what is in the way cannot
+// mend itself, or at its deadline, naming the cause.
+func (j *job) rollout(ctx context.Context) error {
+	return j.follow(ctx, func(s live.Sight) (bool, error) {
+		c := s.Controller
+		if c == nil {
+			_, err := j.controller(ctx)
+			return false, err
+		}
+		if c.RolledOut() {
+			if len(j.Spec.Ports) > 0 && s.Service == nil {
+				return false, &fleet.Failure{
+					Reason: reasonNotFound, Object: named(live.Services, j.Workload.Name),
+					Message: fmt.Sprintf("%s is missing: its pods run, but nothing leads to them.", named(live.Services, j.Workload.Name)),
+					Remedy:  "Redeploy makes the workload's objects anew.",
+				}
+			}
+			j.done("%d of %d available", c.Status.AvailableReplicas, c.Desired())
+			return true, nil
+		}
+		j.result.Message = progress(c)
+		if c.Status.ObservedGeneration < c.Generation {
+			return false, j.late(ctx, s)
+		}
+		if failure := j.cause(ctx, s); failure != nil {
+			return false, failure
+		}
+		return false, j.late(ctx, s)
+	})
+}
+
+func progress(c *live.Controller) string {
+	desired := c.Desired()
+	switch {
+	case c.Status.ObservedGeneration < c.Generation:
+		return "waiting for the cluster to take it up"
+	case c.Status.UpdatedReplicas < desired:
+		return fmt.Sprintf("%d of %d updated", c.Status.UpdatedReplicas, desired)
+	case c.Status.Replicas > desired:
+		return fmt.Sprintf("%d old pods are ending", c.Status.Replicas-desired)
+	default:
+		return fmt.Sprintf("%d of %d available", c.Status.AvailableReplicas, desired)
+	}
+}
+
+// late fails the step when its deadline has passed.
+func (j *job) late(ctx context.Context, s live.Sight) error {
+	if j.now().Sub(j.Step.StartedAt) < j.opts.RolloutDeadline {
+		return nil
+	}
+	failure := &fleet.Failure{
+		Reason: fleet.ReasonDeadline, Object: named(j.kind(), j.Workload.Name),
+		Message: fmt.Sprintf("%s was not rolled out within %s: %s.", named(j.kind(), j.Workload.Name), j.opts.RolloutDeadline, progress(s.Controller)),
+		Remedy:  "Look at its events and logs, edit the workload, and try again.",
+	}
+	if t := s.Trouble(j.notNewest(ctx, s)); t != nil {
+		failure.Reason = t.Reason
+		failure.Message += " " + t.Message
+		j.evidence(ctx, failure, t)
+	}
+	return failure
+}
