@@ -1,0 +1,186 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"portolan/internal/fleet"
+)
+
+type observationRow struct {
+	WorkloadID         string
+	SeenAt             time.Time
+	ChangedAt          time.Time
+	Present            bool
+	UID                string
+	Generation         int64
+	ObservedGeneration int64
+	Desired            int32
+	Current            int32
+	Ready              int32
+	Available          int32
+	Updated            int32
+	Release            int
+	Health             string
+	Message            string
+	Reason             string
+	Conditions         []fleet.Condition
+	Pods               []fleet.Pod
+	Endpoints          []fleet.Endpoint
+}
+
+// loadObservation returns the observation of a workload, or nil. Its SeenAt is
+// the last proof of life of the watch that would have shown a change.
+func loadObservation(ctx context.Context, q querier, workloadID string) (*fleet.Observation, error) {
+	row, err := one[observationRow](ctx, q, `
+		SELECT o.workload_id, greatest(o.seen_at, s.alive_at) AS seen_at, o.changed_at, o.present, o.uid, o.generation,
+			o.observed_generation, o.desired, o.current, o.ready, o.available, o.updated, o.release, o.health, o.message,
+			o.reason, o.conditions, o.pods, o.endpoints
+		FROM observations o
+		JOIN workloads w ON w.id = o.workload_id
+		LEFT JOIN observation_sources s ON s.cluster_id = w.cluster_id AND s.namespace = w.namespace
+		WHERE o.workload_id = $1`, workloadID)
+	if absent(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &fleet.Observation{
+		WorkloadID: row.WorkloadID, SeenAt: row.SeenAt, ChangedAt: row.ChangedAt, Exists: row.Present, UID: row.UID,
+		Generation: row.Generation, ObservedGeneration: row.ObservedGeneration, Desired: row.Desired,
+		Current: row.Current, Ready: row.Ready, Available: row.Available, Updated: row.Updated, Release: row.Release,
+		Health: row.Health, Message: row.Message, Reason: row.Reason,
+		Conditions: row.Conditions, Pods: row.Pods, Endpoints: row.Endpoints,
+	}, nil
+}
+
+// source says who made an observation.
+type source int
+
+const (
+	fromWatch source = iota
+	fromStep         // of an operation, which looked once
+)
+
+// SaveObservation upserts an observation by its WorkloadID and rings the
+// workload's bell. An observation of a workload that is gone is dropped.
+func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation) error {
+	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := saveObservation(ctx, tx, o.WorkloadID, o, fromWatch); err != nil {
+			return err
+		}
+		return ring(ctx, tx, workloadBell(o.WorkloadID))
+	})
+	return wrap("observation", err)
+}
+
+// saveObservation stores an observation and the phase that follows from it.
+// Under the lock of the workload's row, one of an older generation of the same
+// object changes nothing, and neither does a step's when the watch has seen
+// something since: whoever reads must not be led back in time.
+func saveObservation(ctx context.Context, tx pgx.Tx, workloadID string, o fleet.Observation, by source) error {
+	var exists bool
+	err := tx.QueryRow(ctx, `SELECT true FROM workloads WHERE id = $1 FOR UPDATE`, workloadID).Scan(&exists)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	_, err = tx.Exec(ctx, `
+		INSERT INTO observations AS old (workload_id, seen_at, changed_at, present, uid, generation, observed_generation,
+			desired, current, ready, available, updated, release, health, message, reason, conditions, pods, endpoints)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+		ON CONFLICT (workload_id) DO UPDATE SET
+			seen_at = excluded.seen_at, changed_at = excluded.changed_at, present = excluded.present, uid = excluded.uid,
+			generation = excluded.generation, observed_generation = excluded.observed_generation,
+			desired = excluded.desired, current = excluded.current, ready = excluded.ready,
+			available = excluded.available, updated = excluded.updated, release = excluded.release,
+			health = excluded.health, message = excluded.message, reason = excluded.reason,
+			conditions = excluded.conditions, pods = excluded.pods, endpoints = excluded.endpoints
+		WHERE NOT (old.uid = excluded.uid AND old.generation > excluded.generation)
+			AND NOT ($20 AND old.seen_at > excluded.seen_at)`,
+		workloadID, firstTime(o.SeenAt, now), firstTime(o.ChangedAt, now), o.Exists, o.UID, o.Generation,
+		o.ObservedGeneration, o.Desired, o.Current, o.Ready, o.Available, o.Updated, o.Release, o.Health, o.Message,
+		o.Reason, orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints), by == fromStep)
+	if err != nil {
+		return err
+	}
+	return refreshPhase(ctx, tx, workloadID)
+}
+
+// MarkAlive records a proof of life of a namespace's watch, once its first
+// list is complete.
+func (db *DB) MarkAlive(ctx context.Context, clusterID, namespace string, at time.Time) error {
+	err := db.markSource(ctx, clusterID, namespace, `
+		INSERT INTO observation_sources AS s (cluster_id, namespace, alive_at)
+		SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM clusters WHERE id = $1)
+		ON CONFLICT (cluster_id, namespace) DO UPDATE
+		SET alive_at = greatest(s.alive_at, excluded.alive_at), error = '', error_at = NULL`, at)
+	return wrap("mark alive", err)
+}
+
+// MarkBroken records that the watch fails, and with what. The time of the last
+// proof of life stays.
+func (db *DB) MarkBroken(ctx context.Context, clusterID, namespace, message string) error {
+	err := db.markSource(ctx, clusterID, namespace, `
+		INSERT INTO observation_sources AS s (cluster_id, namespace, error, error_at)
+		SELECT $1, $2, $3, now() WHERE EXISTS (SELECT FROM clusters WHERE id = $1)
+		ON CONFLICT (cluster_id, namespace) DO UPDATE
+		SET error = excluded.error, error_at = coalesce(s.error_at, excluded.error_at)`, message)
+	return wrap("mark broken", err)
+}
+
+// markSource writes a source and, where that makes its namespace known or
+// unknown again, rings the cluster's bell.
+func (db *DB) markSource(ctx context.Context, clusterID, namespace, write string, value any) error {
+	return db.inTx(ctx, func(tx pgx.Tx) error {
+		was, err := sourceAnswers(ctx, tx, clusterID, namespace)
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, write, clusterID, namespace, value); err != nil {
+			return err
+		}
+		is, err := sourceAnswers(ctx, tx, clusterID, namespace)
+		if err != nil || was == is {
+			return err
+		}
+		return ring(ctx, tx, clusterBell(clusterID))
+	})
+}
+
+// sourceAnswers reports whether a source has no error and is not silent.
+func sourceAnswers(ctx context.Context, tx pgx.Tx, clusterID, namespace string) (answers bool, err error) {
+	err = tx.QueryRow(ctx, `
+		SELECT error = '' AND alive_at > now() - $3::interval IS TRUE FROM observation_sources
+		WHERE cluster_id = $1 AND namespace = $2`, clusterID, namespace, fleet.UnknownAfter).Scan(&answers)
+	if absent(err) {
+		return false, nil
+	}
+	return answers, err
+}
+
+// Unreachable says since when the observer gets no answer for the cluster's
+// namespace, and the last error; ok = it answers, or it is not watched yet.
+func (db *DB) Unreachable(ctx context.Context, clusterID, namespace string) (fleet.Unreachability, error) {
+	type row struct {
+		AliveAt *time.Time
+		Error   string
+	}
+	r, err := one[row](ctx, db.pool, `
+		SELECT alive_at, error FROM observation_sources WHERE cluster_id = $1 AND namespace = $2 AND error <> ''`,
+		clusterID, namespace)
+	if absent(err) {
+		return fleet.Unreachability{}, nil
+	}
+	if err != nil {
+		return fleet.Unreachability{}, fmt.Errorf("postgres: source: %w", err)
+	}
+	return fleet.Unreachability{Since: timeOf(r.AliveAt), Error: r.Error}, nil
+}

@@ -1,0 +1,85 @@
+// Package postgres keeps everything that Portolan knows, one file per subject.
+// It implements the stores that the use cases declare, and the reads of the
+// pages. Rows are the truth; what it announces with NOTIFY is only a bell.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is Portolan's database.
+type DB struct {
+	pool *pgxpool.Pool
+
+	// Enqueue inserts the job that makes a worker run an operation, in the
+	// transaction that began it. It is set once, before the first operation.
+	Enqueue func(ctx context.Context, tx pgx.Tx, operationID string, token int64) error
+}
+
+// Options tune the connections.
+type Options struct {
+	// MaxConns bounds the pool; 0 = 16. pgxpool's own default, 4 on a small
+	// machine, makes pages wait for each other.
+	MaxConns int32
+	// Name is shown in pg_stat_activity.
+	Name string
+}
+
+const defaultMaxConns = 16
+
+// Open makes the pool and one connection, to find out whether there is a
+// database. It neither reads nor changes the schema: see Migrate and Ready.
+func Open(ctx context.Context, url string, opts Options) (*DB, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The parser's text may repeat the address, password and all.
+		return nil, fmt.Errorf("postgres: the database's address cannot be understood")
+	}
+	config.MaxConns = defaultMaxConns
+	if opts.MaxConns > 0 {
+		config.MaxConns = opts.MaxConns
+	}
+	config.ConnConfig.ConnectTimeout = 10 * time.Second
+	params := config.ConnConfig.RuntimeParams
+	params["timezone"] = "UTC"
+	params["application_name"] = "portolan"
+	if opts.Name != "" {
+		params["application_name"] = opts.Name
+	}
+	// A transaction whose process hangs must not hold its locks for good.
+	params["idle_in_transaction_session_timeout"] = "60s"
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{
+			Name: "timestamptz", OID: pgtype.TimestamptzOID,
+			Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	return &DB{pool: pool}, nil
+}
+
+// Pool is for the libraries that keep rows of their own here: the job queue
+// and the sessions.
+func (db *DB) Pool() *pgxpool.Pool { return db.pool }
+
+// Close ends all connections, once they are idle.
+func (db *DB) Close() { db.pool.Close() }
+
+// inTx runs do in one transaction, which is kept only if it returns nil.
+func (db *DB) inTx(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, db.pool, do)
+}
