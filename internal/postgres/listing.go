@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"portolan/internal/fleet"
+)
+
+// The phase of a workload's row is true while its observation is fresh. Read,
+// it is unknown once the last proof of life is too old, unless an operation is
+// at work: what fleet.PhaseOf says of one workload, said in SQL of many. The
+// row of w and its source s (which may be missing) are joined as joinSource does.
+var (
+	seenSQL    = `greatest(w.observed_at, s.alive_at)`
+	staleSQL   = fmt.Sprintf(`(NOT w.busy AND w.observed_at IS NOT NULL AND %s < now() - interval '%d milliseconds')`, seenSQL, fleet.UnknownAfter.Milliseconds())
+	phaseSQL   = `CASE WHEN ` + staleSQL + ` THEN 'unknown' ELSE w.phase END`
+	joinSource = ` LEFT JOIN observation_sources s ON s.cluster_id = w.cluster_id AND s.namespace = w.namespace`
+)
+
+type workloadListRow struct {
+	workloadRow
+	ClusterLabel   string
+	Image          string
+	Phase          fleet.Phase
+	PhaseReason    string
+	PhaseSince     time.Time
+	Stale          bool
+	SeenAt         *time.Time
+	Desired        int32
+	Current        int32
+	Ready          int32
+	Available      int32
+	Updated        int32
+	Endpoints      []fleet.Endpoint
+	OperationID    string
+	OperationVerb  fleet.Verb
+	OperationState fleet.OperationState
+}
+
+// workloadListSQL lists workloads: the page is found first, in a query of its
+// own that reads nothing but the workloads and their sources, and then
+// completed row by row.
+func workloadListSQL(where string) string {
+	return `
+	WITH page AS MATERIALIZED (
+		SELECT w.*, ` + staleSQL + ` AS stale, CASE WHEN w.observed_at IS NOT NULL THEN ` + seenSQL + ` END AS seen_at
+		FROM workloads w` + joinSource + `
+		WHERE ` + where + ` ORDER BY w.name, w.id LIMIT @limit
+	)
+	SELECT ` + workloadColumns + `, c.label AS cluster_label, w.image, w.phase, w.phase_reason, w.phase_since, w.stale, w.seen_at,
+		coalesce(o.desired, 0) AS desired, coalesce(o.current, 0) AS current, coalesce(o.ready, 0) AS ready,
+		coalesce(o.available, 0) AS available, coalesce(o.updated, 0) AS updated, coalesce(o.endpoints, '[]') AS endpoints,
+		coalesce(op.id::text, '') AS operation_id, coalesce(op.verb, '') AS operation_verb, coalesce(op.state, '') AS operation_state
+	FROM page w
+	JOIN clusters c ON c.id = w.cluster_id
+	LEFT JOIN observations o ON o.workload_id = w.id
+	LEFT JOIN LATERAL (SELECT id, verb, state FROM operations WHERE workload_id = w.id ORDER BY number DESC LIMIT 1) op ON true
+	ORDER BY w.name, w.id`
+}
+
+func (r workloadListRow) row() fleet.WorkloadRow {
+	row := fleet.WorkloadRow{
+		Workload: fleet.Workload(r.workloadRow), ClusterLabel: r.ClusterLabel, Image: r.Image,
+		Phase: r.Phase, Reason: r.PhaseReason, Since: r.PhaseSince, SeenAt: timeOf(r.SeenAt),
+		Desired: r.Desired, Current: r.Current, Ready: r.Ready, Available: r.Available, Updated: r.Updated,
+		Endpoints: r.Endpoints,
+		Latest:    fleet.OperationName{ID: r.OperationID, Verb: r.OperationVerb, State: r.OperationState},
+	}
+	if r.Stale {
+		row.Phase, row.Reason = fleet.PhaseOf(nil, &fleet.Observation{SeenAt: row.SeenAt}, row.SeenAt.Add(2*fleet.UnknownAfter))
+	}
+	return row
+}
+
+// workloadWhere is the condition of a filter, but for its phase.
+func workloadWhere(f fleet.WorkloadFilter, args pgx.NamedArgs) []string {
+	where := []string{"true"}
+	if pattern := likePattern(f.Query); pattern != "" {
+		where, args["pattern"] = append(where, "w.search LIKE @pattern"), strings.ToLower(pattern)
+	}
+	if f.Cluster != "" {
+		where, args["cluster"] = append(where, "w.cluster_id = @cluster"), f.Cluster
+	}
+	if f.Runtime != "" {
+		where, args["runtime"] = append(where, "w.runtime = @runtime"), f.Runtime
+	}
+	return where
+}
+
+// WorkloadList returns a page of workloads, by name.
+func (db *DB) WorkloadList(ctx context.Context, f fleet.WorkloadFilter) (fleet.Page[fleet.WorkloadRow], error) {
+	var page fleet.Page[fleet.WorkloadRow]
+	name, id, err := pairCursor(f.After)
+	if err != nil {
+		return page, err
+	}
+	limit := pageLimit(f.Limit)
+	args := pgx.NamedArgs{"limit": limit + 1}
+	where := workloadWhere(f, args)
+	switch f.Phase {
+	case "":
+	case fleet.PhaseUnknown:
+		where = append(where, "(w.phase = 'unknown' OR "+staleSQL+")")
+	default: // so that the index on phase serves
+		where, args["phase"] = append(where, "w.phase = @phase AND NOT coalesce("+staleSQL+", false)"), f.Phase
+	}
+	if id != "" {
+		where = append(where, "(w.name, w.id) > (@name, @id::uuid)")
+		args["name"], args["id"] = name, id
+	}
+	rows, err := many[workloadListRow](ctx, db.pool, workloadListSQL(strings.Join(where, " AND ")), args)
+	if violates(err, invalidText) {
+		return page, errCursor
+	}
+	if err != nil {
+		return page, fmt.Errorf("postgres: workloads: %w", err)
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		page.Next = formatPair(rows[limit-1].Name, rows[limit-1].ID)
+	}
+	for _, r := range rows {
+		page.Rows = append(page.Rows, r.row())
+	}
+	return page, nil
+}
+
+// PhaseCounts counts the workloads of a filter by phase, whatever phase and
+// page the filter chooses.
+func (db *DB) PhaseCounts(ctx context.Context, f fleet.WorkloadFilter) (fleet.PhaseCounts, error) {
+	type row struct {
+		Phase fleet.Phase
+		Count int
+	}
+	args := pgx.NamedArgs{}
+	where := workloadWhere(f, args)
+	rows, err := many[row](ctx, db.pool, `
+		SELECT `+phaseSQL+` AS phase, count(*) AS count FROM workloads w`+joinSource+`
+		WHERE `+strings.Join(where, " AND ")+` GROUP BY 1`, args)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: phases: %w", err)
+	}
+	counts := fleet.PhaseCounts{}
+	for _, r := range rows {
+		counts[r.Phase] = r.Count
+	}
+	return counts, nil
+}
+
+// WorkloadsOfCluster returns the first workloads of a cluster, by name.
+func (db *DB) WorkloadsOfCluster(ctx context.Context, clusterID string, limit int) ([]fleet.WorkloadRow, error) {
+	page, err := db.WorkloadList(ctx, fleet.WorkloadFilter{Cluster: clusterID, Limit: limit})
+	return page.Rows, err
+}

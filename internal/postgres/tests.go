@@ -1,0 +1,221 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"portolan/internal/fleet"
+)
+
+const (
+	testsKept = 50 // of each cluster
+	// A test whose process died is closed this long after its deadline: one
+	// that has just reached it may still be writing its end.
+	testGrace = 2 * time.Second
+)
+
+type testRow struct {
+	ID            int64
+	ClusterID     string
+	Fingerprint   string
+	State         fleet.TestState
+	Trigger       fleet.TestTrigger
+	Actor         string
+	StartedAt     time.Time
+	FinishedAt    *time.Time
+	Deadline      time.Duration
+	Checks        []fleet.Check
+	ServerVersion string
+	Identity      string
+	ClusterUID    string
+	UIDNamespace  string
+	Permissions   []fleet.PermissionRow
+	Credential    fleet.CredentialFacts
+}
+
+const (
+	testColumnsBut = `t.id, t.cluster_id, t.fingerprint, t.state, t.trigger, t.actor, t.started_at, t.finished_at,
+		t.deadline, t.checks, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.credential`
+	testColumns = testColumnsBut + `, t.permissions`
+	// Permissions are some hundred rows a test: lists do without.
+	testColumnsBrief = testColumnsBut + `, '[]'::jsonb AS permissions`
+)
+
+func (r testRow) test() fleet.ConnectionTest {
+	return fleet.ConnectionTest{
+		ID: r.ID, ClusterID: r.ClusterID, Fingerprint: r.Fingerprint, State: r.State, Trigger: r.Trigger,
+		Actor: r.Actor, StartedAt: r.StartedAt, FinishedAt: timeOf(r.FinishedAt), Deadline: r.Deadline,
+		Checks: r.Checks, ServerVersion: r.ServerVersion, Identity: r.Identity, ClusterUID: r.ClusterUID,
+		UIDNamespace: r.UIDNamespace, Permissions: r.Permissions, Credential: r.Credential,
+	}
+}
+
+// BeginTest inserts a running test and returns its id. While one runs for the
+// cluster it is CodeConflict; one whose deadline has passed without an end (its
+// process died) is closed as failed first.
+func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, err error) {
+	err = db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := closeDeadTest(ctx, tx, t.ClusterID); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `
+			INSERT INTO connection_tests (cluster_id, fingerprint, credential_mode, state, trigger, actor, started_at, deadline,
+				checks, server_version, identity, cluster_uid, uid_namespace, permissions, credential)
+			SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13
+			FROM clusters c WHERE c.id = $1 RETURNING id`,
+			t.ClusterID, t.Fingerprint, t.Trigger, t.Actor, nullTime(t.StartedAt), t.Deadline, orEmpty(t.Checks),
+			t.ServerVersion, t.Identity, t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential).Scan(&id)
+		if err != nil {
+			return orNotFound(err, "There is no such cluster.")
+		}
+		return ring(ctx, tx, clusterBell(t.ClusterID))
+	})
+	if violatesConstraint(err, "connection_tests_running_key") {
+		return 0, fleet.Conflict("A test of %s is already running.", t.ClusterID)
+	}
+	return id, wrap("begin test", err)
+}
+
+// closeDeadTest ends the cluster's running test if its process must be dead.
+func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
+	row, err := one[testRow](ctx, tx, `
+		SELECT `+testColumns+` FROM connection_tests t
+		WHERE cluster_id = $1 AND state = 'running' AND started_at + deadline + $2::interval < now() FOR UPDATE`,
+		clusterID, testGrace)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t := row.test()
+	t.State, t.FinishedAt = fleet.TestFailed, time.Now().UTC()
+	const message = "The process that ran this test ended before the test did."
+	for i := range t.Checks {
+		switch c := &t.Checks[i]; c.State {
+		case fleet.CheckRunning:
+			c.State, c.Message, c.Remedy = fleet.CheckFailed, message, "Test again."
+		case fleet.CheckPending:
+			c.State = fleet.CheckSkipped
+		}
+	}
+	if t.Failed() == nil {
+		t.Checks = append(t.Checks, fleet.Check{
+			Stage: fleet.StageCredential, State: fleet.CheckFailed, Message: message, Remedy: "Test again.",
+		})
+	}
+	return saveTest(ctx, tx, t)
+}
+
+// SaveTest stores the progress or, when its State is ok or failed, the end of
+// a test, and keeps the newest 50 of the cluster. A test that has ended, or
+// whose cluster is gone, is CodeConflict.
+func (db *DB) SaveTest(ctx context.Context, t fleet.ConnectionTest) error {
+	return wrap("save test", db.inTx(ctx, func(tx pgx.Tx) error { return saveTest(ctx, tx, t) }))
+}
+
+func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
+	ended := t.State != fleet.TestRunning
+	if ended && t.FinishedAt.IsZero() {
+		t.FinishedAt = time.Now().UTC()
+	}
+	if !ended {
+		t.FinishedAt = time.Time{}
+	}
+	tag, err := tx.Exec(ctx, `
+		UPDATE connection_tests SET fingerprint = $2, state = $3, finished_at = $4, checks = $5, server_version = $6,
+			identity = $7, cluster_uid = $8, uid_namespace = $9, permissions = $10, credential = $11
+		WHERE id = $1 AND state = 'running'`,
+		t.ID, t.Fingerprint, t.State, nullTime(t.FinishedAt), orEmpty(t.Checks), t.ServerVersion, t.Identity,
+		t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 0 {
+		return fleet.Conflict("This test of %s has already ended.", t.ClusterID)
+	}
+	if ended {
+		if _, err := tx.Exec(ctx, `
+			UPDATE clusters SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5, credential_ends_at = $6
+			WHERE id = $1 AND coalesce(test_id, 0) < $2`,
+			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `
+			DELETE FROM connection_tests WHERE cluster_id = $1 AND id < (
+				SELECT id FROM connection_tests WHERE cluster_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1
+			)`, t.ClusterID, testsKept-1); err != nil {
+			return err
+		}
+	}
+	return ring(ctx, tx, clusterBell(t.ClusterID))
+}
+
+// Tests returns the newest tests of a cluster, a running one included, without
+// permissions. limit 0 = 50.
+func (db *DB) Tests(ctx context.Context, clusterID string, limit int) ([]fleet.ConnectionTest, error) {
+	rows, err := many[testRow](ctx, db.pool, `
+		SELECT `+testColumnsBrief+` FROM connection_tests t WHERE cluster_id = $1 ORDER BY id DESC LIMIT $2`,
+		clusterID, pageLimit(limit))
+	if err != nil {
+		return nil, fmt.Errorf("postgres: tests: %w", err)
+	}
+	out := make([]fleet.ConnectionTest, len(rows))
+	for i, r := range rows {
+		out[i] = r.test()
+	}
+	return out, nil
+}
+
+// Test returns one test of a cluster; CodeNotFound.
+func (db *DB) Test(ctx context.Context, clusterID string, id int64) (fleet.ConnectionTest, error) {
+	row, err := one[testRow](ctx, db.pool, `
+		SELECT `+testColumns+` FROM connection_tests t WHERE cluster_id = $1 AND id = $2`, clusterID, id)
+	if err != nil {
+		return fleet.ConnectionTest{}, fmt.Errorf("postgres: test: %w", orNotFound(err, "There is no such test."))
+	}
+	return row.test(), nil
+}
+
+// RunningTest returns the test that runs for the cluster now, or nil.
+func (db *DB) RunningTest(ctx context.Context, clusterID string) (*fleet.ConnectionTest, error) {
+	row, err := one[testRow](ctx, db.pool, `
+		SELECT `+testColumns+` FROM connection_tests t WHERE cluster_id = $1 AND state = 'running'`, clusterID)
+	if absent(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("postgres: test: %w", err)
+	}
+	t := row.test()
+	return &t, nil
+}
+
+// PinnedIdentity returns the namespace and UID of the newest passed test that
+// had one, for the cluster's present credential mode; "" = none.
+func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error) {
+	err = db.pool.QueryRow(ctx, `
+		SELECT t.uid_namespace, t.cluster_uid FROM connection_tests t
+		JOIN clusters c ON c.id = t.cluster_id AND c.credential_mode = t.credential_mode
+		WHERE t.cluster_id = $1 AND t.state = 'ok' AND t.cluster_uid <> ''
+		ORDER BY t.id DESC LIMIT 1`, clusterID).Scan(&namespace, &uid)
+	if absent(err) {
+		return "", "", nil
+	}
+	return namespace, uid, wrap("pinned identity", err)
+}
+
+// DueTests returns the ids of enabled clusters whose latest test of the present
+// configuration ended longer than interval ago, the longest first.
+func (db *DB) DueTests(ctx context.Context, interval time.Duration) ([]string, error) {
+	ids, err := column[string](ctx, db.pool, `
+		SELECT c.id FROM clusters c
+		WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval
+			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running'
+				AND t.started_at + t.deadline + $2::interval > now())
+		ORDER BY c.tested_at`, interval, testGrace)
+	return ids, wrap("due tests", err)
+}
