@@ -183,8 +183,8 @@ const (
 // MayFollow reports whether a step may go from one state to the other.
 func (s StepState) MayFollow(from StepState) bool {
 	switch from {
-	case StepPending:
-		return s == StepRunning || s == StepSkipped
+	case StepPending: // failed: what it needs could not even be gathered
+		return s == StepRunning || s == StepSkipped || s == StepFailed
 	case StepRunning:
 		return s == StepRunning || s == StepSucceeded || s == StepFailed || s == StepSkipped
 	default:

@@ -92,8 +92,8 @@ func workloadWhere(f fleet.WorkloadFilter, args pgx.NamedArgs) []string {
 	return where
 }
 
-// WorkloadList returns a page of workloads, by name.
-func (db *DB) WorkloadList(ctx context.Context, f fleet.WorkloadFilter) (fleet.Page[fleet.WorkloadRow], error) {
+// ListWorkloads returns a page of workloads, by name.
+func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.Page[fleet.WorkloadRow], error) {
 	var page fleet.Page[fleet.WorkloadRow]
 	name, id, err := pairCursor(f.After)
 	if err != nil {
@@ -154,6 +154,6 @@ func (db *DB) PhaseCounts(ctx context.Context, f fleet.WorkloadFilter) (fleet.Ph
 
 // WorkloadsOfCluster returns the first workloads of a cluster, by name.
 func (db *DB) WorkloadsOfCluster(ctx context.Context, clusterID string, limit int) ([]fleet.WorkloadRow, error) {
-	page, err := db.WorkloadList(ctx, fleet.WorkloadFilter{Cluster: clusterID, Limit: limit})
+	page, err := db.ListWorkloads(ctx, fleet.WorkloadFilter{Cluster: clusterID, Limit: limit})
 	return page.Rows, err
 }

@@ -80,6 +80,9 @@ func statusesOf(rows []clusterListRow) []fleet.Status {
 	return out
 }
 
+// clusterTextSQL is what a search of the registry looks through.
+const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
+
 // Clusters returns a page of the registry, by label.
 func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[fleet.ClusterRow], error) {
 	var page fleet.Page[fleet.ClusterRow]
@@ -94,8 +97,7 @@ func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[f
 		where, args["standing"] = append(where, "c.standing = @standing"), f.Standing
 	}
 	if pattern := likePattern(f.Query); pattern != "" {
-		where = append(where, `(c.id || ' ' || c.label || ' ' || c.cluster_name || ' ' || c.region || ' ' || c.provider) ILIKE @pattern`)
-		args["pattern"] = pattern
+		where, args["pattern"] = append(where, clusterTextSQL+" ILIKE @pattern"), pattern
 	}
 	if id != "" {
 		where = append(where, "(lower(c.label), c.id) > (@label, @id)")
@@ -155,21 +157,31 @@ func (db *DB) statuses(ctx context.Context, testColumns, sql string, args ...any
 	return out, nil
 }
 
-// ClusterCounts counts the clusters by standing.
-func (db *DB) ClusterCounts(ctx context.Context) (fleet.ClusterCounts, error) {
+// ClusterCounts counts the clusters by standing, those whose text matches
+// query as that of ClusterFilter does; "" = all.
+func (db *DB) ClusterCounts(ctx context.Context, query string) (fleet.ClusterCounts, error) {
+	args := pgx.NamedArgs{}
+	where := "true"
+	if pattern := likePattern(query); pattern != "" {
+		where, args["pattern"] = clusterTextSQL+" ILIKE @pattern", pattern
+	}
 	counts, err := one[fleet.ClusterCounts](ctx, db.pool, `
-		SELECT count(*) AS "all", count(*) FILTER (WHERE standing = 'available') AS available,
-			count(*) FILTER (WHERE standing = 'failed') AS failed,
-			count(*) FILTER (WHERE standing = 'untested') AS untested,
-			count(*) FILTER (WHERE standing = 'disabled') AS disabled
-		FROM clusters`)
+		SELECT count(*) AS "all", count(*) FILTER (WHERE c.standing = 'available') AS available,
+			count(*) FILTER (WHERE c.standing = 'failed') AS failed,
+			count(*) FILTER (WHERE c.standing = 'untested') AS untested,
+			count(*) FILTER (WHERE c.standing = 'disabled') AS disabled
+		FROM clusters c WHERE `+where, args)
 	return counts, wrap("cluster counts", err)
 }
 
-// ClusterNames returns the clusters that a list can be narrowed to, by label,
-// at most limit of them (0 = 50).
-func (db *DB) ClusterNames(ctx context.Context, limit int) ([]fleet.ClusterName, error) {
+// clusterNamesShown bounds a choice of clusters. Beyond it, searching for a
+// cluster's id does the same.
+const clusterNamesShown = 100
+
+// ClusterNames returns the clusters that have workloads, by label, at most 100.
+func (db *DB) ClusterNames(ctx context.Context) ([]fleet.ClusterName, error) {
 	names, err := many[fleet.ClusterName](ctx, db.pool, `
-		SELECT id, label FROM clusters ORDER BY lower(label), id LIMIT $1`, pageLimit(limit))
+		SELECT c.id, c.label FROM clusters c WHERE EXISTS (SELECT FROM workloads w WHERE w.cluster_id = c.id)
+		ORDER BY lower(c.label), c.id LIMIT $1`, clusterNamesShown)
 	return names, wrap("cluster names", err)
 }
