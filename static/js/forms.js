@@ -1,0 +1,133 @@
+// Forms work without this; it keeps a button from being pressed twice, and
+// fills in what a choice suggests.
+(() => {
+  const busy = new Set();
+
+  addEventListener("submit", (e) => {
+    const form = e.target;
+    if (e.defaultPrevented || form.method !== "post") return;
+    if (busy.has(form)) {
+      e.preventDefault();
+      return;
+    }
+    busy.add(form);
+    // After the browser has collected the fields, the pressed button among them.
+    setTimeout(() => {
+      form.querySelectorAll("button:not([type=button])").forEach((b) => {
+        if (b.disabled) return;
+        b.disabled = true;
+        b.dataset.wasEnabled = "";
+        if (b === e.submitter) b.setAttribute("aria-busy", "true");
+      });
+    });
+  });
+  addEventListener("pageshow", (e) => {
+    if (!e.persisted) return;
+    busy.clear();
+    document.querySelectorAll("button[data-was-enabled]").forEach((b) => {
+      b.disabled = false;
+      b.removeAttribute("aria-busy");
+      delete b.dataset.wasEnabled;
+    });
+  });
+
+  // Typing the name is what arms the button.
+  const arm = (form) => {
+    const typed = form.elements.confirm;
+    const button = form.querySelector("button.danger");
+    if (typed && button) button.disabled = typed.value.trim() !== form.dataset.confirm;
+  };
+  addEventListener("input", (e) => {
+    const form = e.target.closest?.("form[data-confirm]");
+    if (form) arm(form);
+  });
+
+  addEventListener("change", (e) => {
+    const el = e.target;
+    if (el.matches("form[data-auto] select")) el.form.requestSubmit();
+    if (el.name === "provider" && el.closest("[data-provider-form]")) suggest(el.form);
+    if (el.name === "runtime" && el.closest("[data-runtimes]")) runtime(el);
+    if (el.matches("input[type=file][data-fill]") && el.files[0]) read(el.files[0], document.getElementById(el.dataset.fill));
+  });
+
+  // A value that a person has typed is never replaced: only what is empty or
+  // was put there by an earlier choice.
+  const suggested = new Map();
+  const offer = (form, name, value) => {
+    const field = form.elements[name];
+    if (!field || value === undefined) return;
+    const now = field.value;
+    if (now !== "" && now !== suggested.get(name)) return;
+    suggested.set(name, value);
+    if (now !== value) {
+      field.value = value;
+    }
+  };
+  const suggest = (form) => {
+    const { id, exposure } = form.elements.provider.selectedOptions[0].dataset;
+    if (!form.elements.id || form.elements.id.readOnly) return;
+    offer(form, "id", id);
+    offer(form, "kubeconfig_path", form.elements.id.value && `/kubeconfigs/${form.elements.id.value}`);
+    offer(form, "exposure_mode", exposure);
+  };
+  addEventListener("input", (e) => {
+    const form = e.target.form;
+    if (e.target.name === "id" && form?.matches("[data-provider-form]")) {
+      offer(form, "kubeconfig_path", e.target.value && `/kubeconfigs/${e.target.value}`);
+    }
+  });
+
+  const runtime = (radio) => {
+    const form = radio.form;
+    const { image, ports, volumes, cpu, memory, note } = radio.dataset;
+    const hint = (name, text) => {
+      if (form.elements[name]) form.elements[name].placeholder = text ?? "";
+    };
+    hint("image", image || "ghcr.io/acme/app:1.2");
+    hint("ports", ports);
+    hint("volumes", volumes);
+    hint("cpu", cpu);
+    hint("memory", memory);
+    const says = form.querySelector("[data-runtime-note]");
+    if (says) says.textContent = note;
+  };
+
+  const read = async (file, field) => {
+    if (file.size > 1 << 20) {
+      portolan.toast("That file is larger than 1 MiB: it is no kubeconfig.");
+      return;
+    }
+    field.value = await file.text();
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  addEventListener("dragover", (e) => {
+    const field = e.target.closest?.("[data-drop]");
+    if (!field) return;
+    e.preventDefault();
+    field.classList.add("dragging");
+  });
+  addEventListener("dragleave", (e) => e.target.closest?.("[data-drop]")?.classList.remove("dragging"));
+  addEventListener("drop", (e) => {
+    const field = e.target.closest?.("[data-drop]");
+    if (!field || !e.dataTransfer.files[0]) return;
+    e.preventDefault();
+    field.classList.remove("dragging");
+    read(e.dataTransfer.files[0], field);
+  });
+  addEventListener("click", (e) => {
+    const button = e.target.closest?.("[data-fill-value]");
+    if (button) document.getElementById(button.dataset.fill).value = button.dataset.fillValue;
+  });
+
+  addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("form[data-confirm]").forEach(arm);
+    document.getElementById("form-error")?.focus();
+    document.querySelectorAll("form[data-provider-form]").forEach((form) => {
+      // What the server suggested may be replaced by the next suggestion.
+      const { id, exposure } = form.elements.provider.selectedOptions[0]?.dataset ?? {};
+      if (form.elements.id?.value === id) suggested.set("id", id);
+      suggested.set("kubeconfig_path", `/kubeconfigs/${form.elements.id?.value}`);
+      if (form.elements.exposure_mode?.value === exposure) suggested.set("exposure_mode", exposure);
+    });
+  });
+})();

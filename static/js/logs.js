@@ -1,0 +1,457 @@
+// The log pane. It reads its stream by itself, so that it knows why it was
+// refused, reads no faster than it can keep, and puts lines into the page in
+// step with what is painted.
+(() => {
+  const KEEP = 50000; // lines on the page
+  const CHUNK = 200; // lines that are laid out, and dropped, together
+  const BUDGET = 9; // milliseconds of a frame
+
+  const number = new Intl.NumberFormat("en-GB");
+  const lines = (n) => (n === 1 ? "1 line" : `${number.format(n)} lines`);
+  const setting = (name, value) => {
+    try {
+      if (value === undefined) return localStorage.getItem(name);
+      localStorage.setItem(name, value);
+    } catch { /* kept for this page only */ }
+    return null;
+  };
+
+  class Pane {
+    constructor(root) {
+      const part = (name) => root.querySelector(`[data-log-${name}]`);
+      this.root = root;
+      this.box = part("lines");
+      this.stateText = part("state");
+      this.notice = part("notice");
+      this.more = part("new");
+      this.moreCount = part("new-count");
+      this.choice = part("choice");
+      this.find = new Find(this, part("find"), part("found"));
+      this.address = root.dataset.logs;
+      this.clear();
+      this.controls(part);
+      if (this.notice.hidden && this.address) this.start();
+    }
+
+    clear() {
+      this.box.replaceChildren();
+      this.pending = []; // batches of HTML that are not on the page yet
+      this.pendingLines = 0;
+      this.chunk = null;
+      this.count = 0; // lines on the page
+      this.dropped = 0;
+      this.missed = 0; // lines that came while the reader was scrolled up
+      this.pods = new Map();
+      this.box.classList.add("one-pod");
+      this.lastID = "";
+      this.follow = true;
+      this.top = 0;
+      this.more.hidden = true;
+    }
+
+    controls(part) {
+      const toggle = (button, name, cls, inverse) => {
+        const set = (on) => {
+          button.setAttribute("aria-pressed", String(on));
+          this.box.classList.toggle(cls, on !== inverse);
+          if (this.follow) this.toEnd();
+        };
+        set(setting(name) !== "off");
+        button.addEventListener("click", () => {
+          const on = button.getAttribute("aria-pressed") !== "true";
+          setting(name, on ? "on" : "off");
+          set(on);
+        });
+      };
+      toggle(part("wrap"), "log-wrap", "wrap", false);
+      toggle(part("stamps"), "log-stamps", "no-stamps", true);
+      part("copy").addEventListener("click", async () => {
+        try {
+          await navigator.clipboard.writeText(this.text());
+          portolan.toast(`${lines(this.count)} copied.`);
+        } catch {
+          portolan.toast("Could not copy: download it instead.");
+        }
+      });
+      part("download").addEventListener("click", () => {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([this.text()], { type: "text/plain" }));
+        link.download = `${this.root.dataset.name}.log`;
+        link.click();
+        setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+      });
+      this.more.addEventListener("click", () => {
+        this.follow = true;
+        this.missed = 0;
+        this.more.hidden = true;
+        this.schedule();
+        this.toEnd();
+      });
+      this.box.addEventListener("scroll", () => this.scrolled(), { passive: true });
+      this.choice.addEventListener("change", () => this.choose());
+      addEventListener("pagehide", () => this.stop());
+      addEventListener("pageshow", (e) => { if (e.persisted) this.start(); });
+    }
+
+    // choose restarts the stream with the chosen pod, container and tail.
+    choose() {
+      const query = new URLSearchParams();
+      for (const [name, value] of new FormData(this.choice)) if (value) query.append(name, value);
+      this.address = `${this.address.split("?")[0]}?${query}`;
+      if (location.pathname === new URL(this.choice.action).pathname) history.replaceState(history.state, "", `?${query}`);
+      this.stop();
+      this.clear();
+      this.notice.hidden = true;
+      this.start();
+    }
+
+    state(word, tone) {
+      this.stateText.textContent = word;
+      this.stateText.className = `log-state ${tone}`;
+    }
+
+    say(text) {
+      this.notice.textContent = text;
+      this.notice.hidden = !text;
+    }
+
+    stop() {
+      this.abort?.abort();
+      this.abort = null;
+    }
+
+    async start() {
+      this.stop();
+      const abort = (this.abort = new AbortController());
+      let wait = 500;
+      let failures = 0;
+      this.state("connecting", "working");
+      while (this.abort === abort) {
+        try {
+          const headers = { Accept: "text/event-stream" };
+          if (this.lastID) headers["Last-Event-ID"] = this.lastID;
+          const answer = await fetch(this.address, { headers, signal: abort.signal, cache: "no-store" });
+          if (!answer.ok || !answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+            const why = await reason(answer);
+            if (answer.status < 500 && answer.status !== 429 && answer.status !== 408) {
+              this.state("ended", "failed");
+              this.say(why);
+              return;
+            }
+            throw new Error(why);
+          }
+          this.say("");
+          this.state("live", "ok");
+          failures = 0;
+          for await (const message of messages(answer.body)) {
+            if (this.abort !== abort) return;
+            if (message.retry) wait = message.retry;
+            if (message.id !== undefined) this.lastID = message.id;
+            if (message.event === "done") {
+              this.state("ended", "stopped");
+              this.say(message.data);
+              return;
+            }
+            if (message.event === "notice") this.say(message.data);
+            else if (!message.event && message.data) this.push(message.data);
+          }
+        } catch (e) {
+          if (this.abort !== abort) return;
+          if (failures > 0 && e instanceof Error && e.message && !(e instanceof TypeError)) this.say(e.message);
+        }
+        if (this.abort !== abort) return;
+        this.state("reconnecting", "warning");
+        const pause = Math.min(wait * 2 ** failures, 10000) * (0.8 + 0.4 * Math.random());
+        failures++;
+        await new Promise((then) => setTimeout(then, pause));
+      }
+    }
+
+    push(html) {
+      let n = 0;
+      for (let i = html.indexOf("<div data-"); i >= 0; i = html.indexOf("<div data-", i + 10)) n++;
+      if (!n) return;
+      this.pending.push({ html, n });
+      this.pendingLines += n;
+      while (this.pendingLines > KEEP && this.pending.length > 1) {
+        const { n: gone } = this.pending.shift();
+        this.pendingLines -= gone;
+        this.dropped += gone;
+      }
+      if (!this.follow) this.offer(n);
+      this.schedule();
+    }
+
+    offer(n) {
+      this.missed += n;
+      this.moreCount.textContent = `${number.format(this.missed)} new ${this.missed === 1 ? "line" : "lines"}`;
+      this.more.hidden = false;
+    }
+
+    schedule() {
+      if (this.frame || !this.pending.length) return;
+      this.frame = requestAnimationFrame(() => {
+        this.frame = 0;
+        this.flush();
+      });
+    }
+
+    // flush puts waiting lines on the page for as long as the frame allows. While
+    // the reader is scrolled up nothing is dropped, so that what is read stays.
+    flush() {
+      const until = performance.now() + BUDGET;
+      while (this.pending.length && performance.now() < until) {
+        const { html, n } = this.pending[0];
+        if (!this.follow && this.count + n > KEEP) return;
+        this.pending.shift();
+        this.pendingLines -= n;
+        this.append(html);
+      }
+      if (this.follow) {
+        this.trim();
+        this.toEnd();
+      }
+      this.find.later();
+      this.schedule();
+    }
+
+    append(html) {
+      const template = document.createElement("template");
+      template.innerHTML = html.replace(
+        /<div data-line(?: data-t="[^"T]*T([^"Z]*)[^"]*")?(?: data-pod="([^"]*)")?>/g,
+        (tag, time, pod) => tag +
+          (time ? `<b class="t">${(time + (time.includes(".") ? "000" : ".000")).slice(0, 12)}</b>` : "") +
+          (pod ? `<b class="p${this.pod(pod)}">${pod}</b>` : ""),
+      );
+      const fresh = [...template.content.children];
+      if (html.includes("\x1b")) {
+        for (const line of fresh) if (line.lastChild?.data?.includes("\x1b")) portolan.colour(line);
+      }
+      for (let i = 0; i < fresh.length; ) {
+        if (!this.chunk || this.chunk.childElementCount >= CHUNK) {
+          this.chunk = document.createElement("div");
+          this.chunk.className = "log-chunk";
+          this.box.append(this.chunk);
+        }
+        const room = CHUNK - this.chunk.childElementCount;
+        this.chunk.append(...fresh.slice(i, i + room));
+        i += room;
+      }
+      this.count += fresh.length;
+    }
+
+    pod(name) {
+      let i = this.pods.get(name);
+      if (i === undefined) {
+        i = this.pods.size % 8;
+        this.pods.set(name, i);
+        this.box.classList.toggle("one-pod", this.pods.size < 2);
+      }
+      return i;
+    }
+
+    trim() {
+      while (this.count > KEEP && this.box.firstElementChild !== this.chunk) {
+        const first = this.box.firstElementChild;
+        const n = first.childElementCount;
+        this.count -= n;
+        this.dropped += n;
+        first.remove();
+      }
+      this.box.title = this.dropped ? `${lines(this.dropped)} before these are not kept on the page.` : "";
+    }
+
+    toEnd() {
+      this.box.scrollTop = this.box.scrollHeight;
+      this.top = this.box.scrollTop;
+    }
+
+    // scrolled tells the reader's scrolling from our own: ours never goes up.
+    scrolled() {
+      const { scrollTop, scrollHeight, clientHeight } = this.box;
+      if (scrollTop + clientHeight >= scrollHeight - 24) {
+        if (!this.follow) {
+          this.follow = true;
+          this.missed = 0;
+          this.more.hidden = true;
+          this.schedule();
+        }
+      } else if (scrollTop < this.top - 2) {
+        this.follow = false;
+      }
+      this.top = scrollTop;
+    }
+
+    all() {
+      return this.box.querySelectorAll("[data-line], [data-gap]");
+    }
+
+    text() {
+      const stamps = !this.box.classList.contains("no-stamps");
+      const out = [];
+      for (const line of this.all()) {
+        const { t, pod } = line.dataset;
+        out.push((stamps && t ? `${t} ` : "") + (pod && this.pods.size > 1 ? `${pod} ` : "") + said(line));
+      }
+      return `${out.join("\n")}\n`;
+    }
+  }
+
+  // said is the text of a line without the time and pod before it.
+  const said = (line) => {
+    let text = "";
+    for (const node of line.childNodes) if (node.nodeName !== "B") text += node.textContent;
+    return text;
+  };
+
+  // reason reads why a stream was refused from whatever was sent instead.
+  const reason = async (answer) => {
+    const fallback = `The log could not be read (${answer.status}).`;
+    try {
+      const body = await answer.text();
+      if (!answer.headers.get("Content-Type")?.includes("html")) return body.trim().slice(0, 500) || fallback;
+      const doc = new DOMParser().parseFromString(body, "text/html");
+      return doc.querySelector("[data-error]")?.textContent.trim() || fallback;
+    } catch {
+      return fallback;
+    }
+  };
+
+  // messages reads an event stream (HTML standard, section 9.2).
+  async function* messages(body) {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    let data = [];
+    let message = {};
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return;
+        const all = (rest + value).split("\n");
+        rest = all.pop();
+        for (let line of all) {
+          if (line.endsWith("\r")) line = line.slice(0, -1);
+          if (line === "") {
+            if (data.length || message.event || message.id !== undefined || message.retry) yield { ...message, data: data.join("\n") };
+            data = [];
+            message = {};
+            continue;
+          }
+          const colon = line.indexOf(":");
+          if (colon === 0) continue;
+          const name = colon < 0 ? line : line.slice(0, colon);
+          let content = colon < 0 ? "" : line.slice(colon + 1);
+          if (content[0] === " ") content = content.slice(1);
+          if (name === "data") data.push(content);
+          else if (name === "event") message.event = content;
+          else if (name === "id") message.id = content;
+          else if (name === "retry") message.retry = Number(content) || 0;
+        }
+      }
+    } finally {
+      reader.cancel().catch(() => {});
+    }
+  }
+
+  // Find marks what is looked for without touching the lines themselves.
+  class Find {
+    constructor(pane, input, found) {
+      this.pane = pane;
+      this.input = input;
+      this.found = found;
+      this.at = -1;
+      this.hits = [];
+      input.addEventListener("input", () => {
+        this.at = -1;
+        this.run();
+        if (this.hits.length) this.go(this.hits.length - 1);
+      });
+      input.addEventListener("keydown", (e) => {
+        if (e.key === "Enter" && this.hits.length) {
+          e.preventDefault();
+          const n = this.hits.length;
+          this.go((this.at + (e.shiftKey ? n - 1 : 1)) % n);
+        } else if (e.key === "Escape") {
+          input.value = "";
+          this.run();
+        }
+      });
+    }
+
+    // later looks again after new lines, not more often than the eye needs.
+    later() {
+      if (!this.input.value || this.timer) return;
+      this.timer = setTimeout(() => {
+        this.timer = 0;
+        this.run();
+      }, 700);
+    }
+
+    run() {
+      const needle = this.input.value.toLowerCase();
+      this.hits = [];
+      if (needle) {
+        for (const line of this.pane.all()) {
+          const text = said(line).toLowerCase();
+          for (let i = text.indexOf(needle); i >= 0; i = text.indexOf(needle, i + needle.length)) {
+            this.hits.push({ line, from: i, to: i + needle.length });
+          }
+        }
+      }
+      if (this.at >= this.hits.length) this.at = this.hits.length - 1;
+      this.show();
+    }
+
+    show() {
+      const n = this.hits.length;
+      if (!this.input.value) this.found.textContent = "";
+      else if (!n) this.found.textContent = "none";
+      else this.found.textContent = `${number.format(this.at + 1)} of ${number.format(n)}`;
+      if (!CSS.highlights) return;
+      // Many thousand marks would slow down painting; the nearest do.
+      const near = this.hits.slice(Math.max(0, this.at - 1000), this.at + 1000);
+      CSS.highlights.set("found", new Highlight(...near.map(range).filter(Boolean)));
+      const here = this.hits[this.at] && range(this.hits[this.at]);
+      if (here) CSS.highlights.set("here", new Highlight(here));
+      else CSS.highlights.delete("here");
+    }
+
+    go(i) {
+      this.at = i;
+      this.show();
+      const { line } = this.hits[i];
+      const pane = this.pane;
+      const last = pane.chunk?.lastElementChild;
+      if (line !== last) {
+        line.scrollIntoView({ block: "center", inline: "nearest" });
+        pane.scrolled();
+      }
+    }
+  }
+
+  // range finds the text nodes of a hit: a coloured line has several.
+  const range = ({ line, from, to }) => {
+    const r = document.createRange();
+    let passed = 0;
+    let begun = false;
+    const walk = document.createTreeWalker(line, NodeFilter.SHOW_TEXT, (node) =>
+      node.parentNode.nodeName === "B" ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT);
+    for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+      const end = passed + node.length;
+      if (!begun && from < end) {
+        r.setStart(node, from - passed);
+        begun = true;
+      }
+      if (begun && to <= end) {
+        r.setEnd(node, to - passed);
+        return r;
+      }
+      passed = end;
+    }
+    return null;
+  };
+
+  addEventListener("DOMContentLoaded", () => {
+    document.querySelectorAll("[data-logs]").forEach((root) => new Pane(root));
+  });
+})();
