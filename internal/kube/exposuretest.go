@@ -23,6 +23,15 @@ func (r *run) exposure(ctx context.Context) outcome {
 			return failed("Write them as 10.0.0.0/8, separated by commas.", "The source range %s is no network in CIDR form.", quote(cidr))
 		}
 	}
+	if exposure.Mode == fleet.ExposureNodePort {
+		for _, port := range []int32{exposure.RuntimeNodePort, exposure.GatewayNodePort} {
+			// A dry run allocates nothing, so the API server does not say this.
+			if port != 0 && (port < 30000 || port > 32767) {
+				return warned("Choose ports from 30000–32767, or make sure that the API server's --service-node-port-range has these.",
+					"The fixed node port %d is outside the usual range, 30000–32767.", port)
+			}
+		}
+	}
 	var note string
 	if ns, ok := r.presentNamespace(); ok {
 		if tried := r.tryService(ctx, ns); tried.state != fleet.CheckOK {

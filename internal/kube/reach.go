@@ -144,7 +144,7 @@ func (r *run) handshake(ctx context.Context) outcome {
 	defer cancel()
 	conn := tls.Client(r.conn, config)
 	defer func() {
-		r.conn.Close()
+		conn.Close()
 		r.conn = nil
 	}()
 	if err := conn.HandshakeContext(ctx); err != nil {

@@ -83,15 +83,15 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 
 	ctx, cancel := context.WithTimeout(ctx, req.Deadline)
 	defer cancel()
-	r.test.State = fleet.TestOK
+	state := fleet.TestOK
 	for i, s := range stages {
 		check := &r.test.Checks[i]
-		if r.test.State == fleet.TestFailed || (s.optional && ctx.Err() != nil) {
-			check.State = fleet.CheckSkipped
-			check.Message = "Not tried: an earlier stage failed."
-			if r.test.State != fleet.TestFailed {
-				check.Message = "Not tried: the test ran out of time."
-			}
+		switch {
+		case state == fleet.TestFailed:
+			check.State, check.Message = fleet.CheckSkipped, "Not tried: an earlier stage failed."
+			continue
+		case s.optional && ctx.Err() != nil:
+			check.State, check.Message = fleet.CheckSkipped, "Not tried: the test ran out of time."
 			continue
 		}
 		check.State = fleet.CheckRunning
@@ -104,12 +104,12 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 			if s.optional {
 				check.State = fleet.CheckWarning
 			} else {
-				r.test.State = fleet.TestFailed
+				state = fleet.TestFailed
 			}
 		}
 		report()
 	}
-	r.test.FinishedAt = time.Now()
+	r.test.State, r.test.FinishedAt = state, time.Now()
 	return r.test
 }
 

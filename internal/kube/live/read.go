@@ -97,8 +97,12 @@ func List[T any](ctx context.Context, c kubernetes.Interface, r Resource, namesp
 
 // Get reads one object into out; a NotFound error when it is absent.
 func Get(ctx context.Context, c kubernetes.Interface, r Resource, namespace, name string, out any) error {
-	body, err := r.REST(c).Get().Namespace(namespace).Resource(r.Plural).Name(name).
-		SetHeader("Accept", "application/json").Do(ctx).Raw()
+	result := r.REST(c).Get().Namespace(namespace).Resource(r.Plural).Name(name).
+		SetHeader("Accept", "application/json").Do(ctx)
+	if err := result.Error(); err != nil {
+		return err // with the API server's own words, which Raw would not read
+	}
+	body, err := result.Raw()
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,456 @@
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	rbac "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
+
+	"portolan/internal/clustertest"
+	"portolan/internal/fleet"
+	"portolan/internal/kube"
+)
+
+// opts are those of every client and test here.
+var opts = kube.Options{Version: "test"}
+
+func clusterRow(namespace string) fleet.Cluster {
+	return fleet.Cluster{
+		ID: "real", Label: "Real", Provider: fleet.ProviderK3s, CredentialMode: fleet.CredentialEncrypted,
+		Namespace: namespace, Enabled: true,
+		Exposure: fleet.Exposure{Mode: fleet.ExposureNodePort, RuntimeHost: "127.0.0.1"},
+	}
+}
+
+func check(t *testing.T, test fleet.ConnectionTest, stage fleet.Stage, state fleet.CheckState, words ...string) {
+	t.Helper()
+	for _, c := range test.Checks {
+		if c.Stage != stage {
+			continue
+		}
+		if c.State != state {
+			t.Errorf("%s is %s (%s %s), want %s", stage, c.State, c.Message, c.Remedy, state)
+		}
+		for _, word := range words {
+			if !strings.Contains(c.Message+" "+c.Remedy, word) {
+				t.Errorf("%s says %q / %q, want it to mention %q", stage, c.Message, c.Remedy, word)
+			}
+		}
+		return
+	}
+	t.Errorf("no stage %s", stage)
+}
+
+func logChecks(t *testing.T, test fleet.ConnectionTest) {
+	t.Helper()
+	for _, c := range test.Checks {
+		t.Logf("%-13s %-8s %7s %s | %s", c.Stage, c.State, c.Duration.Round(100*time.Microsecond), c.Message, c.Remedy)
+	}
+}
+
+func TestAdminPasses(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	client := clustertest.Client(t, raw)
+	cluster := clusterRow(clustertest.Namespace(t, client))
+	var seen []fleet.ConnectionTest
+	test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, Trigger: fleet.TriggerPerson},
+		func(p fleet.ConnectionTest) { seen = append(seen, p) })
+	logChecks(t, test)
+	if test.State != fleet.TestOK || test.ServerVersion == "" || test.Identity == "" || test.ClusterUID == "" || test.UIDNamespace != "kube-system" {
+		t.Errorf("state %s, version %q, identity %q, UID %q of %q", test.State, test.ServerVersion, test.Identity, test.ClusterUID, test.UIDNamespace)
+	}
+	if len(test.Permissions) != len(fleet.Permissions) {
+		t.Errorf("%d permission rows, want %d", len(test.Permissions), len(fleet.Permissions))
+	}
+	cluster.CredentialHash = kube.Hash(raw)
+	if test.Fingerprint != cluster.Fingerprint() {
+		t.Error("the test is not bound to the configuration it tested")
+	}
+	// Each stage is announced at its begin and its end.
+	if want := 2 * len(fleet.Stages); len(seen) != want {
+		t.Errorf("%d progress reports, want %d", len(seen), want)
+	}
+	if first := seen[0]; first.State != fleet.TestRunning || first.Checks[0].State != fleet.CheckRunning || first.Checks[1].State != fleet.CheckPending {
+		t.Errorf("first report: %s, %s, %s", first.State, first.Checks[0].State, first.Checks[1].State)
+	}
+}
+
+// applyManifest applies the published manifest with an administrator's rights,
+// and returns a kubeconfig of the identity in it.
+func applyManifest(t *testing.T, raw []byte, cluster *fleet.Cluster, change func(*rbac.Role)) []byte {
+	t.Helper()
+	client := clustertest.Client(t, raw)
+	text, err := kube.RBACManifest(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	for doc := range strings.SplitSeq(string(text), "\n---\n") {
+		var kind metav1.TypeMeta
+		decode := func(into any) {
+			t.Helper()
+			if err := yaml.UnmarshalStrict([]byte(doc), into); err != nil {
+				t.Fatalf("%v in\n%s", err, doc)
+			}
+		}
+		if err := yaml.Unmarshal([]byte(doc), &kind); err != nil {
+			t.Fatalf("%v in\n%s", err, doc)
+		}
+		var err error
+		switch kind.Kind {
+		case "":
+			continue // the comment at the top
+		case "Namespace":
+			var ns core.Namespace
+			decode(&ns)
+			_, err = client.CoreV1().Namespaces().Create(ctx, &ns, metav1.CreateOptions{})
+			clustertest.DeleteNamespace(t, client, ns.Name)
+		case "ServiceAccount":
+			var sa core.ServiceAccount
+			decode(&sa)
+			_, err = client.CoreV1().ServiceAccounts(sa.Namespace).Create(ctx, &sa, metav1.CreateOptions{})
+		case "Role":
+			var role rbac.Role
+			decode(&role)
+			if change != nil {
+				change(&role)
+			}
+			_, err = client.RbacV1().Roles(role.Namespace).Create(ctx, &role, metav1.CreateOptions{})
+		case "RoleBinding":
+			var binding rbac.RoleBinding
+			decode(&binding)
+			_, err = client.RbacV1().RoleBindings(binding.Namespace).Create(ctx, &binding, metav1.CreateOptions{})
+		default:
+			t.Fatalf("the manifest has a %q", kind.Kind)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return clustertest.AccountKubeconfig(t, raw, cluster.Namespace, "portolan")
+}
+
+// eventually tests until the API server's authoriser has seen the new roles.
+func eventually(t *testing.T, req kube.TestRequest, done func(fleet.ConnectionTest) bool) fleet.ConnectionTest {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		test := kube.NewTester(opts).Run(ctx, req, nil)
+		if done(test) {
+			return test
+		}
+		if ctx.Err() != nil {
+			logChecks(t, test)
+			t.Fatal("did not come to the expected end")
+		}
+	}
+}
+
+func TestB7ManifestPasses(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	cluster := clusterRow(clustertest.UniqueName("test"))
+	cluster.RuntimeNamespaces = map[string]string{"hermes": clustertest.UniqueName("test")}
+	account := applyManifest(t, raw, &cluster, nil)
+	test := eventually(t, kube.TestRequest{Cluster: cluster, Kubeconfig: account},
+		func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
+	logChecks(t, test)
+	for _, row := range test.Permissions {
+		if !row.Allowed {
+			t.Errorf("%s in %s is not granted by the manifest", row.Permission, row.Namespace)
+		}
+	}
+	if want := "system:serviceaccount:" + cluster.Namespace + ":portolan"; test.Identity != want {
+		t.Errorf("identity %q, want %q", test.Identity, want)
+	}
+	if test.UIDNamespace != cluster.Namespace {
+		t.Errorf("pinned by %q, want %q", test.UIDNamespace, cluster.Namespace)
+	}
+}
+
+func TestB7EachVerbIsNeeded(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	cluster := clusterRow(clustertest.UniqueName("test"))
+	account := applyManifest(t, raw, &cluster, nil)
+	req := kube.TestRequest{Cluster: cluster, Kubeconfig: account}
+	eventually(t, req, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
+	roles := clustertest.Client(t, raw).RbacV1().Roles(cluster.Namespace)
+	whole, err := roles.Get(t.Context(), "portolan", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range fleet.Permissions {
+		if p.Optional {
+			continue
+		}
+		less := whole.DeepCopy()
+		less.ResourceVersion = ""
+		less.Rules = without(whole.Rules, p)
+		if _, err := roles.Update(t.Context(), less, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		resource := p.Resource
+		if p.Group != "" {
+			resource += "." + p.Group
+		}
+		want := fmt.Sprintf("may not: %s %s in namespace %s.", p.Verb, resource, cluster.Namespace)
+		test := eventually(t, req, func(test fleet.ConnectionTest) bool {
+			failed := test.Failed()
+			return failed != nil && failed.Stage == fleet.StagePermissions && strings.Contains(failed.Message, want)
+		})
+		check(t, test, fleet.StagePermissions, fleet.CheckFailed, "/admin/clusters/real/rbac.yaml")
+		check(t, test, fleet.StageExposure, fleet.CheckSkipped)
+	}
+}
+
+// without returns rules that grant all they did but p.
+func without(rules []rbac.PolicyRule, p fleet.Permission) []rbac.PolicyRule {
+	var out []rbac.PolicyRule
+	for _, rule := range rules {
+		for _, resource := range rule.Resources {
+			one := rbac.PolicyRule{APIGroups: rule.APIGroups, Resources: []string{resource}}
+			for _, verb := range rule.Verbs {
+				if rule.APIGroups[0] != p.Group || resource != p.Resource || verb != p.Verb {
+					one.Verbs = append(one.Verbs, verb)
+				}
+			}
+			if len(one.Verbs) > 0 {
+				out = append(out, one)
+			}
+		}
+	}
+	return out
+}
+
+func TestNamespaceStates(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	client := clustertest.Client(t, raw)
+	tester := kube.NewTester(opts)
+
+	absent := clusterRow(clustertest.UniqueName("absent"))
+	test := tester.Run(t.Context(), kube.TestRequest{Cluster: absent, Kubeconfig: raw}, nil)
+	check(t, test, fleet.StageNamespaces, fleet.CheckWarning, absent.Namespace, "first deploy makes it")
+	if test.State != fleet.TestOK {
+		t.Errorf("a namespace that can be made fails the test: %+v", test.Failed())
+	}
+
+	// A scoped identity that may neither see nor make the second namespace.
+	scoped := clusterRow(clustertest.UniqueName("test"))
+	account := applyManifest(t, raw, &scoped, nil)
+	eventually(t, kube.TestRequest{Cluster: scoped, Kubeconfig: account}, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
+	scoped.RuntimeNamespaces = map[string]string{"hermes": clustertest.UniqueName("absent")}
+	test = tester.Run(t.Context(), kube.TestRequest{Cluster: scoped, Kubeconfig: account}, nil)
+	logChecks(t, test)
+	check(t, test, fleet.StagePermissions, fleet.CheckFailed, "in namespace "+scoped.RuntimeNamespaces["hermes"])
+
+	// One that may see that it is not there, and not make it.
+	viewer := clustertest.UniqueName("viewer")
+	bind(t, client, viewer, scoped.Namespace, "view-all", rbac.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}})
+	account = clustertest.AccountKubeconfig(t, raw, scoped.Namespace, "view-all")
+	test = eventually(t, kube.TestRequest{Cluster: scoped, Kubeconfig: account}, func(test fleet.ConnectionTest) bool {
+		failed := test.Failed()
+		return failed != nil && failed.Stage == fleet.StageNamespaces
+	})
+	check(t, test, fleet.StageNamespaces, fleet.CheckFailed, scoped.RuntimeNamespaces["hermes"], "may not make it")
+}
+
+// bind grants rules across the cluster to a service account until the test ends.
+func bind(t *testing.T, client kubernetes.Interface, name, namespace, account string, rules ...rbac.PolicyRule) {
+	t.Helper()
+	role := rbac.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
+	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), &role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = client.RbacV1().ClusterRoles().Delete(context.Background(), name, metav1.DeleteOptions{})
+		_ = client.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
+	binding := rbac.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbac.Subject{{Kind: rbac.ServiceAccountKind, Name: account, Namespace: namespace}},
+	}
+	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), &binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIdentityIsPinned(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	cluster := clusterRow("default")
+	tester := kube.NewTester(opts)
+	first := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw}, nil)
+	again := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: first.ClusterUID, PinnedNamespace: first.UIDNamespace}, nil)
+	if again.State != fleet.TestOK || again.ClusterUID != first.ClusterUID {
+		t.Errorf("the same cluster: %s, UID %q, want %q", again.State, again.ClusterUID, first.ClusterUID)
+	}
+	other := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: "0b5e3d3e-0000-0000-0000-000000000000", PinnedNamespace: "kube-system"}, nil)
+	check(t, other, fleet.StageNamespaces, fleet.CheckFailed, "leads to another cluster than before")
+}
+
+func TestExposureIsTried(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	cluster := clusterRow("default")
+	run := func(exposure fleet.Exposure) fleet.ConnectionTest {
+		cluster.Exposure = exposure
+		return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw}, nil)
+	}
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureClusterIP}), fleet.StageExposure, fleet.CheckOK, "inside the cluster")
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureNodePort}), fleet.StageExposure, fleet.CheckOK, "links lead to a node")
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureNodePort, RuntimeHost: "h", RuntimeNodePort: 8080}), fleet.StageExposure, fleet.CheckWarning, "30000–32767")
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureLoadBalancer, LoadBalancerClass: "example.com/lb", SourceRanges: []string{"10.0.0.0/8"}}),
+		fleet.StageExposure, fleet.CheckOK, "example.com/lb")
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureLoadBalancer, SourceRanges: []string{"10.0.0.0/99"}}), fleet.StageExposure, fleet.CheckFailed, "10.0.0.0/99")
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureLoadBalancer, Annotations: map[string]string{"not a key": "x"}}), fleet.StageExposure, fleet.CheckFailed)
+}
+
+// source is a Source of one kubeconfig that counts how often it is asked.
+type source struct {
+	raw   []byte
+	asked int
+}
+
+func (s *source) Kubeconfig(context.Context, *fleet.Cluster) ([]byte, error) {
+	s.asked++
+	return s.raw, nil
+}
+
+func TestClientsFollowTheCredential(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	from := &source{raw: raw}
+	clients := kube.NewClients(from, opts)
+	defer clients.Close()
+	cluster := clusterRow("default")
+	cluster.CredentialHash = kube.Hash(raw)
+
+	first, err := clients.Get(t.Context(), &cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, _ := clients.Get(t.Context(), &cluster); second != first || from.asked != 1 {
+		t.Errorf("an unchanged cluster got another client, or the source was asked %d times", from.asked)
+	}
+	uid, err := first.NamespaceUID(t.Context(), "kube-system")
+	if err != nil || uid == "" {
+		t.Errorf("NamespaceUID: %q, %v", uid, err)
+	}
+	from.raw = append([]byte("# changed\n"), raw...)
+	cluster.CredentialHash = kube.Hash(from.raw)
+	if third, err := clients.Get(t.Context(), &cluster); err != nil || third == first {
+		t.Errorf("a changed credential got the old client (%v)", err)
+	}
+}
+
+func TestDeadConnectionIsNoticed(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	proxy, through := clustertest.ThroughProxy(t, raw)
+	k, err := kube.Parse(through, kube.ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kube.NewClient(k, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	watch, err := client.Typed.CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Stop()
+	proxy.BlackHole()
+	began := time.Now()
+	timeout := time.After(25 * time.Second)
+	for {
+		select {
+		case _, open := <-watch.ResultChan():
+			if open {
+				continue
+			}
+			t.Logf("noticed after %s", time.Since(began).Round(time.Millisecond))
+			proxy.Restore()
+			if _, err := client.Typed.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{Limit: 1}); err != nil {
+				t.Errorf("after the network is back: %v", err)
+			}
+			return
+		case <-timeout:
+			t.Fatal("a watch on a dead connection still looks alive after 25 s")
+		}
+	}
+}
+
+// B6: whatever falls silent, and when, the test ends within its deadline.
+func TestB6SilentProxy(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	proxy, through := clustertest.ThroughProxy(t, raw)
+	cluster := clusterRow("default")
+	for _, stage := range []fleet.Stage{fleet.StageTLS, fleet.StageAuthenticate, fleet.StageVersion, fleet.StageNamespaces, fleet.StagePermissions, fleet.StageExposure} {
+		proxy.Reset() // ends what the last round left
+		proxy.Restore()
+		began := time.Now()
+		test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: through, Deadline: 2 * time.Second},
+			func(p fleet.ConnectionTest) {
+				for _, c := range p.Checks {
+					if c.Stage == stage && c.State == fleet.CheckRunning {
+						proxy.BlackHole()
+					}
+				}
+			})
+		if took := time.Since(began); took > 2500*time.Millisecond {
+			t.Errorf("silent at %s: took %s", stage, took)
+		}
+		check(t, test, stage, fleet.CheckFailed)
+		if failed := test.Failed(); failed != nil {
+			t.Logf("%s: %s %s", failed.Stage, failed.Message, failed.Remedy)
+		}
+	}
+}
+
+func TestMountedReferencesAreInlined(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "a"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a/config", kubeconfigWith("    certificate-authority: ../ca.crt\n", "    tokenFile: token\n"))
+	write("ca.crt", string(testCA(t).pem))
+	write("a/token", "first\n")
+	root := kube.OpenRoot(dir)
+	raw, err := root.Kubeconfig("a/config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := kube.Parse(raw, kube.ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg, err := k.RESTConfig(""); err != nil || cfg.BearerToken != "first" || len(cfg.CAData) == 0 {
+		t.Errorf("token %q, %d bytes of CA, %v", cfg.BearerToken, len(cfg.CAData), err)
+	}
+	write("a/token", "second\n")
+	if later, err := root.Kubeconfig("a/config"); err != nil || kube.Hash(later) == kube.Hash(raw) {
+		t.Errorf("a changed token file did not change the hash (%v)", err)
+	}
+}
