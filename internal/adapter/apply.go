@@ -42,10 +42,24 @@ func (j *job) request(verb func(rest.Interface) *rest.Request, r live.Resource) 
 	return verb(r.REST(j.api)).Namespace(j.Workload.Namespace).Resource(r.Plural)
 }
 
+func (j *job) patch(kind types.PatchType, r live.Resource, name string, body []byte) *rest.Request {
+	return r.REST(j.api).Patch(kind).Namespace(j.Workload.Namespace).Resource(r.Plural).Name(name).
+		Param("fieldManager", live.Manager).SetHeader("Accept", metadataOnly).Body(body)
+}
+
+// answer is the body of a response, or the error that the API server gave in
+// its own words, which Raw alone would not read.
+func answer(result rest.Result) ([]byte, error) {
+	if err := result.Error(); err != nil {
+		return nil, err
+	}
+	return result.Raw()
+}
+
 // look reads what is there under a name; nil when nothing is. With accept
 // metadataOnly the object's content stays in the cluster.
 func (j *job) look(ctx context.Context, r live.Resource, name, accept string) (*present, error) {
-	raw, err := j.request(rest.Interface.Get, r).Name(name).SetHeader("Accept", accept).Do(ctx).Raw()
+	raw, err := answer(j.request(rest.Interface.Get, r).Name(name).SetHeader("Accept", accept).Do(ctx))
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -158,21 +172,23 @@ func (j *job) create(ctx context.Context, o object) error {
 	if err != nil {
 		return err
 	}
-	raw, err := j.request(rest.Interface.Post, o.Resource).
+	raw, err := answer(j.request(rest.Interface.Post, o.Resource).
 		Param("fieldManager", live.Manager).SetHeader("Accept", metadataOnly).SetHeader("Content-Type", "application/json").
-		Body(body).Do(ctx).Raw()
+		Body(body).Do(ctx))
 	if err != nil {
 		return err
 	}
 	made, err := parsePresent(raw)
-	if err != nil {
-		return err
+	for range 10 {
+		if err != nil || made == nil {
+			return err
+		}
+		if _, err = j.adopt(ctx, o, made); !apierrors.IsConflict(err) {
+			return err
+		}
+		made, err = j.look(ctx, o.Resource, o.name, metadataOnly) // a controller was quick to add to it
 	}
-	_, err = j.adopt(ctx, o, made)
-	if apierrors.IsConflict(err) {
-		return nil // somebody was quick to add to it; the next apply adopts it
-	}
-	return err
+	return nil // the next apply adopts it
 }
 
 // adopt lets fields that were created count as applied, so that later applies
@@ -190,8 +206,7 @@ func (j *job) adopt(ctx context.Context, o object, seen *present) (*present, err
 	if err != nil || patch == nil {
 		return seen, err
 	}
-	raw, err := j.request(func(c rest.Interface) *rest.Request { return c.Patch(types.JSONPatchType) }, o.Resource).Name(o.name).
-		Param("fieldManager", live.Manager).SetHeader("Accept", metadataOnly).Body(patch).Do(ctx).Raw()
+	raw, err := answer(j.patch(types.JSONPatchType, o.Resource, o.name, patch).Do(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -220,8 +235,7 @@ func (j *job) serverSideApply(ctx context.Context, o object, conditions map[stri
 	if err != nil {
 		return nil, err
 	}
-	raw, err := j.request(func(c rest.Interface) *rest.Request { return c.Patch(types.ApplyYAMLPatchType) }, o.Resource).Name(o.name).
-		Param("fieldManager", live.Manager).Param("force", "true").SetHeader("Accept", metadataOnly).Body(body).Do(ctx).Raw()
+	raw, err := answer(j.patch(types.ApplyYAMLPatchType, o.Resource, o.name, body).Param("force", "true").Do(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -241,8 +255,7 @@ func (j *job) mergePatch(ctx context.Context, r live.Resource, name string, seen
 	if err != nil {
 		return err
 	}
-	return j.request(func(c rest.Interface) *rest.Request { return c.Patch(types.MergePatchType) }, r).Name(name).
-		Param("fieldManager", live.Manager).SetHeader("Accept", metadataOnly).Body(body).Do(ctx).Error()
+	return j.patch(types.MergePatchType, r, name, body).Do(ctx).Error()
 }
 
 // owns reports whether the field manager applied a field of that name.

@@ -1,0 +1,351 @@
+package adapter
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"portolan/internal/clustertest"
+	"portolan/internal/fleet"
+)
+
+func TestB10_DeploySucceedsOnlyWhenAllIsAvailableAndReachable(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, w *world) {
+		wl, spec := w.demo("web")
+		wl.Replicas = 2
+		spec.Files = []fleet.File{{Path: "/etc/demo/a.conf", Content: "a"}}
+		spec.SecretEnv = []string{"TOKEN"}
+		began := time.Now()
+		s := w.drive(newOperation(fleet.VerbDeploy, wl, fleet.Params{}), wl, spec, map[string]string{"TOKEN": "hunter2"})
+		if s.err != nil {
+			t.Fatal(describe(s.err))
+		}
+		t.Logf("took %s", time.Since(began))
+
+		d := w.deployment(wl)
+		if st := d.Status; st.ObservedGeneration < d.Generation || st.UpdatedReplicas != 2 || st.AvailableReplicas != 2 || st.Replicas != 2 {
+			t.Errorf("succeeded with status %+v", st)
+		}
+		svc := w.service(wl)
+		if w.cluster.Exposure.Mode == fleet.ExposureLoadBalancer && len(svc.Status.LoadBalancer.Ingress) == 0 {
+			t.Error("succeeded without an address")
+		}
+		o := s.last.Observation
+		if o == nil || o.UID != string(d.UID) || o.Available != 2 || len(o.Pods) != 2 || o.Health != "Current" || len(o.Endpoints) != 1 || o.Endpoints[0].URL == "" {
+			t.Fatalf("observation %+v", o)
+		}
+		if w.real {
+			eventually(t, "the endpoint answers", func() bool {
+				resp, err := http.Get(o.Endpoints[0].URL)
+				if err != nil {
+					return false
+				}
+				defer resp.Body.Close()
+				text, _ := io.ReadAll(resp.Body)
+				return strings.Contains(string(text), "demo version")
+			})
+		}
+		for _, want := range []string{"Deployment/web created", "Service/web created", "ConfigMap/web-files created", "Secret/web-env created"} {
+			if !s.says(want) {
+				t.Errorf("no event says %q", want)
+			}
+		}
+
+		// All of it is marked, and all of it is the one field manager's.
+		labels := map[string]string{
+			"app.kubernetes.io/name": "web", "app.kubernetes.io/instance": "web", "app.kubernetes.io/managed-by": "portolan",
+			"portolan.dev/workload": wl.ID, "portolan.dev/target": w.cluster.ID, "portolan.dev/runtime": "container", "portolan.dev/installation": w.installation,
+		}
+		cm, err := w.look.CoreV1().ConfigMaps(wl.Namespace).Get(t.Context(), "web-files", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, m := range map[string]metav1.ObjectMeta{"deployment": d.ObjectMeta, "service": svc.ObjectMeta, "configmap": cm.ObjectMeta} {
+			if !maps.Equal(m.Labels, labels) || m.Annotations["portolan.dev/release"] != "1" {
+				t.Errorf("%s has labels %v, annotations %v", name, m.Labels, m.Annotations)
+			}
+			if !slices.ContainsFunc(m.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+				return f.Manager == "portolan" && f.Operation == metav1.ManagedFieldsOperationApply
+			}) || slices.ContainsFunc(m.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
+				return f.Manager == "portolan" && f.Operation != metav1.ManagedFieldsOperationApply
+			}) {
+				t.Errorf("%s is managed by %v", name, m.ManagedFields)
+			}
+		}
+
+		// Applied again, nothing changes, and no pod is replaced.
+		before := w.pods(wl)
+		again := w.drive(newOperation(fleet.VerbUpdate, wl, fleet.Params{}), wl, spec, map[string]string{"TOKEN": "hunter2"})
+		if again.err != nil {
+			t.Fatal(describe(again.err))
+		}
+		if !again.says("Deployment/web unchanged") {
+			t.Errorf("a second apply says %v", again.events)
+		}
+		if !sameUIDs(before, w.pods(wl)) {
+			t.Error("a second apply replaced pods")
+		}
+	})
+}
+
+func TestB10_DeployDoesNotSucceedWhileAPodIsNotReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "containerd")
+	w.use(w.raw, Options{RolloutDeadline: 6 * time.Second})
+	wl, spec := w.demo("sick")
+	spec.Env = []fleet.EnvVar{{Name: "HANG", Value: "true"}}
+	s := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	if f := s.failure(); f == nil || f.Reason != "NotReady" || f.Object == "" {
+		t.Fatalf("ended with %v", s.err)
+	}
+}
+
+func TestSecretsAndFilesRollThePods(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "containerd")
+	wl, spec := w.demo("roll")
+	spec.SecretEnv = []string{"TOKEN"}
+	spec.Files = []fleet.File{{Path: "/etc/demo/a.conf", Content: "one"}}
+	run := func(verb fleet.Verb, token string) {
+		t.Helper()
+		if s := w.drive(newOperation(verb, wl, fleet.Params{}), wl, spec, map[string]string{"TOKEN": token}); s.err != nil {
+			t.Fatal(describe(s.err))
+		}
+	}
+	run(fleet.VerbDeploy, "first")
+	before := w.pods(wl)
+
+	wl.Release = 2
+	run(fleet.VerbUpdate, "first")
+	if !sameUIDs(before, w.pods(wl)) {
+		t.Error("a release that changed nothing replaced pods")
+	}
+	wl.Release = 3
+	run(fleet.VerbUpdate, "second")
+	after := w.pods(wl)
+	if sameUIDs(before, after) {
+		t.Error("another secret value replaced no pod")
+	}
+	wl.Release = 4
+	spec.Files[0].Content = "two"
+	run(fleet.VerbUpdate, "second")
+	last := w.pods(wl)
+	if sameUIDs(after, last) {
+		t.Error("another file replaced no pod")
+	}
+	for _, p := range last {
+		for _, value := range p.Annotations {
+			if strings.Contains(value, "second") {
+				t.Error("a secret's value is in an annotation")
+			}
+		}
+	}
+
+	// What a release no longer uses goes; its values do not linger.
+	wl.Release = 5
+	spec.SecretEnv, spec.Files = nil, nil
+	run(fleet.VerbUpdate, "")
+	_, err := w.look.CoreV1().Secrets(wl.Namespace).Get(t.Context(), "roll-env", metav1.GetOptions{})
+	absent(t, "Secret/roll-env", err)
+	_, err = w.look.CoreV1().ConfigMaps(wl.Namespace).Get(t.Context(), "roll-files", metav1.GetOptions{})
+	absent(t, "ConfigMap/roll-files", err)
+}
+
+func TestB11_ServicePerExposureMode(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, w *world) {
+		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureClusterIP}
+		wl, spec := w.demo("web")
+		w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+		svc := w.service(wl)
+		uid := svc.UID
+		if svc.Spec.Type != corev1.ServiceTypeClusterIP || svc.Spec.Ports[0].NodePort != 0 || svc.Annotations["x.example/internal"] != "" {
+			t.Fatalf("cluster-ip made %+v", svc.Spec)
+		}
+
+		w.cluster.Exposure = fleet.Exposure{
+			Mode: fleet.ExposureLoadBalancer, Annotations: map[string]string{"x.example/internal": "true"},
+			SourceRanges: []string{"10.0.0.0/8"}, LoadBalancerClass: "x.example/one", LoadBalancerTimeout: time.Minute,
+		}
+		apply := func() *story { t.Helper(); return w.apply(wl, spec) }
+		apply()
+		svc = w.service(wl)
+		if svc.Spec.Type != corev1.ServiceTypeLoadBalancer || svc.Annotations["x.example/internal"] != "true" ||
+			!slices.Equal(svc.Spec.LoadBalancerSourceRanges, []string{"10.0.0.0/8"}) || *svc.Spec.LoadBalancerClass != "x.example/one" {
+			t.Fatalf("load-balancer made %+v", svc.Spec)
+		}
+		w.cluster.Exposure.LoadBalancerClass = "x.example/two"
+		apply()
+		if svc = w.service(wl); *svc.Spec.LoadBalancerClass != "x.example/two" || svc.UID != uid {
+			t.Fatalf("another class made %+v", svc.Spec)
+		}
+		w.cluster.Exposure.LoadBalancerClass = ""
+		apply()
+		if svc = w.service(wl); svc.Spec.LoadBalancerClass != nil || svc.UID != uid {
+			t.Fatalf("no class made %+v", svc.Spec)
+		}
+
+		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureNodePort, RuntimeHost: "198.51.100.1"}
+		apply()
+		svc = w.service(wl)
+		free := svc.Spec.Ports[0].NodePort
+		if svc.Spec.Type != corev1.ServiceTypeNodePort || free == 0 || svc.Spec.LoadBalancerSourceRanges != nil || svc.Annotations["x.example/internal"] != "" {
+			t.Fatalf("node-port made %+v", svc.Spec)
+		}
+
+		// A taken node port gives way to a free one, and says so.
+		other, otherSpec := w.demo("other")
+		w.cluster.Exposure.RuntimeNodePort = free
+		s := w.apply(other, otherSpec)
+		if got := w.service(other).Spec.Ports[0].NodePort; got == 0 || got == free {
+			t.Errorf("the taken node port %d became %d", free, got)
+		}
+		if !s.says("Node port " + strconv.Itoa(int(free))) {
+			t.Errorf("no event says that %d is taken: %v", free, s.events)
+		}
+
+		// The fixed one goes to the port named for it.
+		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureClusterIP}
+		w.must(fleet.VerbDelete, wl, spec, fleet.Params{})
+		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureNodePort, GatewayNodePort: free}
+		third, thirdSpec := w.demo("third")
+		thirdSpec.Ports = append(thirdSpec.Ports, fleet.Port{Name: "gateway", Number: 9000})
+		w.apply(third, thirdSpec)
+		if ports := w.service(third).Spec.Ports; ports[1].Name != "gateway" || ports[1].NodePort != free || ports[0].NodePort == free {
+			t.Errorf("the fixed node port went to %+v", ports)
+		}
+	})
+}
+
+// apply runs only the step that applies the objects, as an update does.
+func (w *world) apply(wl *fleet.Workload, spec *fleet.Spec) *story {
+	w.t.Helper()
+	op := newOperation(fleet.VerbUpdate, wl, fleet.Params{})
+	op.Steps = op.Steps[:1]
+	s := w.drive(op, wl, spec, nil)
+	if s.err != nil {
+		w.t.Fatal(describe(s.err))
+	}
+	return s
+}
+
+func TestB12_LoadBalancerTimeoutNamesTheServiceAndTheTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "aks", "kwok")
+	w.cluster.Exposure.LoadBalancerTimeout = 3 * time.Second
+	w.cluster.Exposure.Annotations = map[string]string{"devcluster.portolan.dev/lb-delay": "never"}
+	wl, spec := w.demo("web")
+	s := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	f := s.failure()
+	if f == nil || f.Object != "Service/web" || !strings.Contains(f.Message, "Service/web") || !strings.Contains(f.Message, "3s") {
+		t.Fatalf("ended with %v", s.err)
+	}
+}
+
+func TestB17_AForeignObjectIsNeverChanged(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, w *world) {
+		wl, spec := w.demo("web")
+		spec.Files = []fleet.File{{Path: "/etc/demo/a.conf", Content: "a"}}
+		foreign, err := w.look.CoreV1().Services(wl.Namespace).Create(t.Context(), &corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Name: "web"},
+			Spec:       corev1.ServiceSpec{Selector: map[string]string{"app": "theirs"}, Ports: []corev1.ServicePort{{Port: 1}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{})
+		f := s.failure()
+		if f == nil || f.Reason != fleet.ReasonConflict || f.Object != "Service/web" || !strings.Contains(f.Message, "conflict") {
+			t.Fatalf("ended with %v", s.err)
+		}
+		if now := w.service(wl); now.ResourceVersion != foreign.ResourceVersion {
+			t.Error("the foreign Service was changed")
+		}
+		list, err := w.look.CoreV1().ConfigMaps(wl.Namespace).List(t.Context(), metav1.ListOptions{LabelSelector: "portolan.dev/workload"})
+		if err != nil || len(list.Items) != 0 {
+			t.Errorf("a refused deploy made %d objects (%v)", len(list.Items), err)
+		}
+
+		// Neither is it deleted, and it is said.
+		s = w.must(fleet.VerbDelete, wl, spec, fleet.Params{})
+		if now := w.service(wl); now.ResourceVersion != foreign.ResourceVersion || !s.says("Service/web was not made by this workload") {
+			t.Errorf("delete said %v", s.events)
+		}
+
+		// Another Portolan's workload of the same name is as foreign.
+		theirs := &world{t: t, real: w.real, raw: w.raw, look: w.look, cluster: w.cluster, adapter: w.adapter, installation: clustertest.UniqueName("inst")}
+		a, aSpec := w.demo("app")
+		w.must(fleet.VerbDeploy, a, aSpec, fleet.Params{})
+		rv := w.deployment(a).Generation
+		b, bSpec := theirs.demo("app")
+		bSpec.Image = "portolan.dev/demo:2"
+		for _, verb := range []fleet.Verb{fleet.VerbDeploy, fleet.VerbUpdate, fleet.VerbStop, fleet.VerbRestart, fleet.VerbRedeploy} {
+			if f := theirs.try(verb, b, bSpec, fleet.Params{}).failure(); f == nil || f.Reason != fleet.ReasonConflict {
+				t.Errorf("%s of another's workload: %v", verb, f)
+			}
+		}
+		theirs.must(fleet.VerbDelete, b, bSpec, fleet.Params{})
+		if d := w.deployment(a); d.Generation != rv {
+			t.Error("another installation changed the Deployment")
+		}
+	})
+}
+
+func TestB18_VerbsUseTheNamespaceOfTheWorkload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	wl, spec := w.demo("web")
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	uid := w.deployment(wl).UID
+	w.cluster.Namespace = clustertest.Namespace(t, w.look)
+	w.must(fleet.VerbRestart, wl, spec, fleet.Params{})
+	w.must(fleet.VerbStop, wl, spec, fleet.Params{})
+	w.must(fleet.VerbStart, wl, spec, fleet.Params{})
+	w.must(fleet.VerbUpdate, wl, spec, fleet.Params{})
+	if w.deployment(wl).UID != uid {
+		t.Error("another Deployment")
+	}
+	w.must(fleet.VerbDelete, wl, spec, fleet.Params{})
+	_, err := w.look.AppsV1().Deployments(wl.Namespace).Get(t.Context(), wl.Name, metav1.GetOptions{})
+	absent(t, "Deployment/web", err)
+	list, err := w.look.AppsV1().Deployments(w.cluster.Namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil || len(list.Items) != 0 {
+		t.Errorf("the cluster's new namespace has %d Deployments (%v)", len(list.Items), err)
+	}
+}
+
+func TestNamespaceIsMadeWhenAbsent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	wl, spec := w.demo("web")
+	wl.Namespace = clustertest.UniqueName("fresh")
+	clustertest.DeleteNamespace(t, w.look, wl.Namespace)
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	ns, err := w.look.CoreV1().Namespaces().Get(t.Context(), wl.Namespace, metav1.GetOptions{})
+	if err != nil || ns.Labels["app.kubernetes.io/managed-by"] != "portolan" {
+		t.Errorf("namespace %v (%v)", ns, err)
+	}
+}
+
+func sameUIDs(a, b []corev1.Pod) bool {
+	uids := func(list []corev1.Pod) (out []string) {
+		for _, p := range list {
+			if p.DeletionTimestamp == nil {
+				out = append(out, string(p.UID))
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	return slices.Equal(uids(a), uids(b))
+}
