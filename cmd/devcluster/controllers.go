@@ -113,7 +113,8 @@ func (k *controllers) reconcile(ctx context.Context) (wait, error) {
 	next, err := k.reconcileBalancers(ctx)
 	err = errors.Join(err, k.reconcileVolumes(ctx))
 	if k.cluster.real() {
-		err = errors.Join(err, k.reconcileNodePorts())
+		again, failed := k.reconcileNodePorts()
+		next, err = next.sooner(again), errors.Join(err, failed)
 	}
 	return next, err
 }

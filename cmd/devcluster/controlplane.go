@@ -67,6 +67,7 @@ func (c *cluster) controllerManager() []string {
 		"--use-service-account-credentials",
 		"--service-account-private-key-file=" + c.path("pki", "service-accounts.key"),
 		"--root-ca-file=" + c.path("pki", "ca.crt"),
+		"--flex-volume-plugin-dir=" + c.path("volume-plugins"),
 		"--cluster-signing-cert-file=" + c.path("pki", "ca.crt"),
 		"--cluster-signing-key-file=" + c.path("pki", "ca.key"),
 		"--leader-elect=false",

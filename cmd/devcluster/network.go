@@ -25,6 +25,7 @@ import (
 const (
 	serviceCIDR    = "10.96.0.0/16"
 	firstServiceIP = "10.96.0.1"
+	dnsServiceIP   = "10.96.0.10"
 )
 
 func (c *cluster) hostIP() string { return fmt.Sprintf("198.18.%d.1", c.Link) }

@@ -92,15 +92,29 @@ func (c *cluster) mountNode() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mounting /proc: %w", err)
 	}
-	for _, at := range []string{"/run", cniState} {
-		if err := os.MkdirAll(at, 0o755); err != nil {
-			return err
-		}
+	dir, err := unix.Open(c.dir, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(dir) }()
+	for _, at := range []string{"/run", "/var/lib"} {
 		if err := unix.Mount("tmpfs", at, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 			return fmt.Errorf("mounting %s: %w", at, err)
 		}
 	}
+	if _, err := os.Stat(c.path("cluster.json")); err != nil { // it is under one of those
+		if err := os.MkdirAll(c.dir, 0o700); err != nil {
+			return err
+		}
+		if err := bind(fmt.Sprintf("/proc/self/fd/%d", dir), c.dir); err != nil {
+			return err
+		}
+	}
 	if err := bind(c.path("node", "var-log"), "/var/log"); err != nil {
+		return err
+	}
+	// There are no name servers in here; asking those of the host would take long to fail.
+	if err := bindIfThere(c.path("node", "resolv.conf"), "/etc/resolv.conf"); err != nil {
 		return err
 	}
 	// kubelet sets these for the whole machine, unless they have its values.
@@ -116,19 +130,23 @@ func (c *cluster) mountNode() error {
 		if err := os.WriteFile(file, []byte(value+"\n"), 0o600); err != nil {
 			return err
 		}
-		if err := bind(file, "/proc/sys/"+name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := bindIfThere(file, "/proc/sys/"+name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cniState is where CNI keeps its results, whatever its configuration.
-const cniState = "/var/lib/cni"
-
 func bind(from, to string) error {
 	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mounting %s on %s: %w", from, to, err)
+	}
+	return nil
+}
+
+func bindIfThere(from, to string) error {
+	if err := bind(from, to); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ func (c *cluster) writeNodeConfig() error {
 		"cni/10-devcluster.conflist": c.cniConfig(),
 		"kubelet.yaml":               c.kubeletConfig(),
 		"kube-proxy.yaml":            c.kubeProxyConfig(),
+		"resolv.conf":                "nameserver 127.0.0.1\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(c.path("node", name), []byte(text), 0o600); err != nil {
@@ -112,6 +113,7 @@ func (c *cluster) kubeletConfig() string {
 		"{CGROUP}", "/"+cgroupName(c.dir),
 		"{NODE}", c.path("node"),
 		"{IP}", c.nodeIP(),
+		"{DNS}", dnsServiceIP,
 	).Replace(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 address: "{IP}"
@@ -143,7 +145,9 @@ kubeAPIBurst: 400
 eventRecordQPS: 0
 nodeStatusUpdateFrequency: 5s
 volumePluginDir: {NODE}/volume-plugins
-resolvConf: ""
+resolvConf: {NODE}/resolv.conf
+clusterDNS: ["{DNS}"]
+clusterDomain: cluster.local
 `)
 }
 

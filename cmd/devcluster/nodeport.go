@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -11,16 +12,17 @@ import (
 )
 
 // nodePorts are the listeners on this host's loopback that stand for the node's
-// ports of the same numbers; nil for one that another program has taken.
+// ports of the same numbers; nil for one that another program has taken, for now.
 type nodePorts map[int32]net.Listener
 
 // reconcileNodePorts listens for each TCP node port that has a ready pod behind
 // it, so that one without refuses connections as the node itself would.
-func (k *controllers) reconcileNodePorts() error {
+func (k *controllers) reconcileNodePorts() (wait, error) {
 	wanted, err := k.servedNodePorts()
 	if err != nil {
-		return err
+		return 0, err
 	}
+	var next wait
 	for port, listener := range k.nodePorts {
 		if !wanted[port] {
 			if listener != nil {
@@ -30,20 +32,24 @@ func (k *controllers) reconcileNodePorts() error {
 		}
 	}
 	for port := range wanted {
-		if _, known := k.nodePorts[port]; known {
+		known, tried := k.nodePorts[port]
+		if known != nil {
 			continue
 		}
 		number := strconv.Itoa(int(port))
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", number))
 		if err != nil {
-			slog.Warn("node port is not on the loopback, only on the node", "node", k.cluster.nodeIP(), "error", err)
+			if !tried {
+				slog.Warn("node port is not on the loopback, only on the node", "node", k.cluster.nodeIP(), "error", err)
+			}
 			k.nodePorts[port] = nil
+			next = wait(2 * time.Second)
 			continue
 		}
 		k.nodePorts[port] = listener
 		go forward(listener, "tcp", net.JoinHostPort(k.cluster.nodeIP(), number))
 	}
-	return nil
+	return next, nil
 }
 
 func (k *controllers) servedNodePorts() (map[int32]bool, error) {

@@ -217,6 +217,18 @@ func (c *cluster) furnish(ctx context.Context, client kubernetes.Interface) erro
 	if !c.real() {
 		return c.createKwokNodes(ctx, client)
 	}
+	// The address that pods are told to ask for names. Nobody serves there, so
+	// asking fails at once.
+	dns := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "kube-dns", Namespace: metav1.NamespaceSystem},
+		Spec: corev1.ServiceSpec{ClusterIP: dnsServiceIP, Ports: []corev1.ServicePort{
+			{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53},
+			{Name: "dns-tcp", Protocol: corev1.ProtocolTCP, Port: 53},
+		}},
+	}
+	if _, err := client.CoreV1().Services(dns.Namespace).Create(ctx, dns, metav1.CreateOptions{}); err != nil {
+		return err
+	}
 	return nil
 }
 
