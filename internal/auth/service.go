@@ -55,3 +55,9 @@ func (s *Service) audit(ctx context.Context, e fleet.AuditEntry) {
 		s.log.ErrorContext(ctx, "write audit entry", "action", e.Action, "err", err)
 	}
 }
+
+// Refused records an attempt that was turned away before any use case saw it.
+func (s *Service) Refused(ctx context.Context, e fleet.AuditEntry) {
+	e.Outcome = "refused"
+	s.audit(ctx, e)
+}

@@ -1,0 +1,274 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/a-h/templ"
+	"github.com/go-chi/chi/v5"
+
+	"portolan/internal/fleet"
+	"portolan/internal/registry"
+	"portolan/views"
+	"portolan/views/ui"
+)
+
+// newCluster shows an empty form, or one filled in from a kubeconfig that was
+// found: the parameters path and context.
+func (s *Server) newCluster(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	form := startingCluster(clip(q.Get("path"), 1024), clip(q.Get("context"), 253))
+	if form["kubeconfig_path"] != "" {
+		if contexts, err := s.Registry.Inspect(r.Context(), form); err == nil {
+			describe(form, contexts)
+		}
+	}
+	return s.clusterFormPage(w, r, http.StatusOK, views.ClusterForm{Form: shownForm(form, nil)}, form)
+}
+
+var notID = regexp.MustCompile(`[^a-z0-9]+`)
+
+// startingCluster is a form with the values that most clusters begin with.
+func startingCluster(kubeconfig, context string) fleet.ClusterForm {
+	form := fleet.ClusterForm{
+		"provider": string(fleet.ProviderKubernetes), "credential_mode": string(fleet.CredentialMounted),
+		"kubeconfig_path": kubeconfig, "context": context,
+		"namespace": "portolan", "exposure_mode": string(fleet.ExposureClusterIP), "enabled": "true",
+	}
+	if kubeconfig == "" {
+		return form
+	}
+	base := path.Base(kubeconfig)
+	for _, ext := range []string{".yaml", ".yml", ".kubeconfig", ".conf", ".config"} {
+		base = strings.TrimSuffix(base, ext)
+	}
+	id := strings.Trim(notID.ReplaceAllString(strings.ToLower(base), "-"), "-")
+	form["id"], form["label"] = id[:min(len(id), 63)], base
+	for _, p := range fleet.Providers {
+		if id == string(p) || strings.HasPrefix(id, string(p)+"-") {
+			form["provider"] = string(p)
+		}
+	}
+	switch fleet.Provider(form["provider"]) {
+	case fleet.ProviderKind, fleet.ProviderK3s:
+		form["exposure_mode"] = string(fleet.ExposureNodePort)
+	case fleet.ProviderAKS, fleet.ProviderGKE, fleet.ProviderEKS:
+		form["exposure_mode"] = string(fleet.ExposureLoadBalancer)
+	}
+	return form
+}
+
+// describe fills in what the kubeconfig itself says.
+func describe(form fleet.ClusterForm, contexts []registry.Context) {
+	for _, c := range contexts {
+		if c.Name != form["context"] && (form["context"] != "" || !c.Current) {
+			continue
+		}
+		form["cluster_name"] = c.Cluster
+		if u, err := url.Parse(c.Server); err == nil && form["exposure_mode"] == string(fleet.ExposureNodePort) {
+			form["runtime_host"] = u.Hostname()
+		}
+	}
+}
+
+func (s *Server) editCluster(w http.ResponseWriter, r *http.Request) error {
+	status, err := s.Reads.ClusterStatus(r.Context(), chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	form := registry.FormOf(status.Cluster)
+	return s.clusterFormPage(w, r, http.StatusOK, existing(status.Cluster, shownForm(form, nil)), form)
+}
+
+func existing(c fleet.Cluster, form ui.Form) views.ClusterForm {
+	return views.ClusterForm{
+		ID: c.ID, Label: c.Label, Form: form, StoredSecret: c.CredentialMode == fleet.CredentialEncrypted && c.CredentialHash != "",
+	}
+}
+
+func (s *Server) createCluster(w http.ResponseWriter, r *http.Request) error {
+	form, err := readClusterForm(r)
+	if err != nil {
+		return err
+	}
+	c, err := s.Registry.Register(r.Context(), actor(r), form)
+	if formAgain(err) {
+		return s.clusterFormPage(w, r, formStatus(err), views.ClusterForm{Form: shownForm(form, err)}, form)
+	}
+	if err != nil {
+		return err
+	}
+	return s.done(w, r, "/admin/clusters/"+c.ID, "Saved. Test the connection to make it a target.")
+}
+
+func (s *Server) updateCluster(w http.ResponseWriter, r *http.Request) error {
+	id := chi.URLParam(r, "id")
+	form, err := readClusterForm(r)
+	if err != nil {
+		return err
+	}
+	typed := fleet.ClusterForm{} // the use case writes into its form
+	for name, value := range form {
+		typed[name] = value
+	}
+	_, err = s.Registry.Update(r.Context(), actor(r), id, form)
+	if !formAgain(err) {
+		if err != nil {
+			return err
+		}
+		return s.done(w, r, "/admin/clusters/"+id, "Saved.")
+	}
+	now, readErr := s.Reads.ClusterStatus(r.Context(), id)
+	if readErr != nil {
+		return readErr
+	}
+	shown := shownForm(typed, err)
+	v := existing(now.Cluster, shown)
+	if fleet.CodeOf(err) == fleet.CodeConflict && typed["version"] != strconv.FormatInt(now.Cluster.Version, 10) {
+		v.Changes = changes(typed, registry.FormOf(now.Cluster), err)
+		v.Form.Errors = nil // what differs is no mistake
+		v.Form.Values["version"] = []string{strconv.FormatInt(now.Cluster.Version, 10)}
+	}
+	return s.clusterFormPage(w, r, formStatus(err), v, typed)
+}
+
+// changes lists the fields in which the form differs from the row that another
+// admin has saved meanwhile.
+func changes(typed, saved fleet.ClusterForm, err error) []views.Change {
+	var e *fleet.Error
+	if !errors.As(err, &e) {
+		return nil
+	}
+	var out []views.Change
+	for field := range e.Problems {
+		c := views.Change{Field: field, Theirs: saved[field], Yours: typed[field]}
+		if slices.Contains(neverShown, field) {
+			c.Theirs, c.Yours = "another one is stored", "the one you entered"
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b views.Change) int { return strings.Compare(a.Field, b.Field) })
+	return out
+}
+
+// clusterFormPage shows the form with what the folder of kubeconfigs offers.
+func (s *Server) clusterFormPage(w http.ResponseWriter, r *http.Request, status int, v views.ClusterForm, form fleet.ClusterForm) error {
+	v.EncryptedOff = s.SealingOff
+	if files, err := s.Registry.Found(r.Context()); err == nil {
+		for _, f := range files {
+			if f.Problem == "" {
+				v.Paths = append(v.Paths, f.Path)
+			}
+		}
+	}
+	v.Contexts = s.contexts(r.Context(), form)
+	title := "Add cluster"
+	if v.ID != "" {
+		title = "Edit " + v.Label
+	}
+	return s.render(w, r, status, title, func(p views.Page) templ.Component { return views.ClusterFormPage(p, v) })
+}
+
+// contexts are the names of the contexts in the file that the form names.
+func (s *Server) contexts(ctx context.Context, form fleet.ClusterForm) []string {
+	if form["credential_mode"] != string(fleet.CredentialMounted) || form["kubeconfig_path"] == "" {
+		return nil
+	}
+	list, err := s.Registry.Inspect(ctx, form)
+	if err != nil {
+		return nil // the field itself says what is wrong when the form is sent
+	}
+	var out []string
+	for _, c := range list {
+		out = append(out, c.Name)
+	}
+	return out
+}
+
+// inspectKubeconfig says what a kubeconfig holds before anything is saved.
+func (s *Server) inspectKubeconfig(w http.ResponseWriter, r *http.Request) error {
+	form, err := readClusterForm(r)
+	if err != nil {
+		return err
+	}
+	contexts, err := s.Registry.Inspect(r.Context(), form)
+	if err != nil && fleet.CodeOf(err) != fleet.CodeInvalid {
+		return err
+	}
+	status := http.StatusOK
+	if err != nil {
+		status = http.StatusUnprocessableEntity
+	}
+	inspection := inspectionView(contexts, err)
+	if isFragment(r) {
+		return s.renderFragment(w, r, status, views.InspectionFragment(inspection))
+	}
+	v := views.ClusterForm{Form: shownForm(form, err)}
+	if id := editedCluster(r); id != "" {
+		c, err := s.Reads.ClusterStatus(r.Context(), id)
+		if err != nil {
+			return err
+		}
+		v = existing(c.Cluster, v.Form)
+	}
+	v.Inspection = inspection
+	return s.clusterFormPage(w, r, status, v, form)
+}
+
+var editPage = regexp.MustCompile(`^/admin/clusters/([a-z0-9-]+)/edit$`)
+
+// editedCluster is the cluster whose form asked for an inspection without
+// JavaScript: the form of an existing cluster does not hold its id.
+func editedCluster(r *http.Request) string {
+	u, err := url.Parse(r.Referer())
+	if err != nil {
+		return ""
+	}
+	if m := editPage.FindStringSubmatch(u.Path); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+func inspectionView(contexts []registry.Context, err error) *views.Inspection {
+	var e *fleet.Error
+	if errors.As(err, &e) {
+		v := &views.Inspection{Problem: e.Message, Remedy: e.Remedy}
+		if len(e.Problems) > 0 {
+			v.Problem = e.Problems.String()
+		}
+		return v
+	}
+	v := &views.Inspection{OK: true}
+	for _, c := range contexts {
+		v.Contexts = append(v.Contexts, views.InspectedContext{
+			Name: c.Name, Cluster: c.Cluster, Server: c.Server, User: c.User, Current: c.Current,
+		})
+		if c.Refusal != "" {
+			v.Warnings = append(v.Warnings, c.Name+": "+c.Refusal)
+		}
+	}
+	return v
+}
+
+// readClusterForm reads the fields of a cluster's form. What scripts write for
+// a box that is not ticked counts as empty, as browsers send nothing for it.
+func readClusterForm(r *http.Request) (fleet.ClusterForm, error) {
+	form, err := readForm(r)
+	untick(form, "enabled")
+	return form, err
+}
+
+func untick(form map[string]string, name string) {
+	switch strings.ToLower(strings.TrimSpace(form[name])) {
+	case "false", "off", "0", "no":
+		form[name] = ""
+	}
+}

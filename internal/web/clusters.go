@@ -1,0 +1,113 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"portolan/internal/fleet"
+	"portolan/views"
+)
+
+func (s *Server) listClusters(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	filter := fleet.ClusterFilter{Standing: fleet.Standing(q.Get("status")), Query: clip(q.Get("q"), 100), After: q.Get("after")}
+	if !slices.Contains(fleet.Standings, filter.Standing) {
+		filter.Standing = ""
+	}
+	page, err := s.Reads.Clusters(r.Context(), filter)
+	if err != nil {
+		return err
+	}
+	counts, err := s.Reads.ClusterCounts(r.Context(), "")
+	if err != nil {
+		return err
+	}
+	v := views.Clusters{
+		All: counts.All, Available: counts.Available, Failed: counts.Failed, Untested: counts.Untested, Disabled: counts.Disabled,
+		Status: string(filter.Standing), Query: filter.Query,
+	}
+	for i := range page.Rows {
+		v.Rows = append(v.Rows, clusterRow(&page.Rows[i]))
+	}
+	if page.Next != "" {
+		v.Next = address("/admin/clusters", "status", v.Status, "q", v.Query, "after", page.Next)
+	}
+	if filter.After == "" {
+		s.found(r, &v)
+	}
+	return s.render(w, r, http.StatusOK, "Clusters", func(p views.Page) templ.Component { return views.ClustersPage(p, v) })
+}
+
+// found adds the kubeconfigs that no cluster uses. A folder that cannot be read
+// is said so and takes nothing else from the page.
+func (s *Server) found(r *http.Request, v *views.Clusters) {
+	files, err := s.Registry.Found(r.Context())
+	if err != nil {
+		s.Logger.WarnContext(r.Context(), "list kubeconfigs", "err", err)
+		v.FoundError = "The kubeconfigs folder could not be read."
+		return
+	}
+	for _, f := range files {
+		row := views.FoundConfig{Path: f.Path, Problem: f.Problem}
+		for _, c := range f.Contexts {
+			row.Contexts = append(row.Contexts, c.Name)
+			if c.Current || row.Context == "" {
+				row.Context, row.Server = c.Name, c.Server
+			}
+		}
+		if row.Problem == "" {
+			row.Register = address("/admin/clusters/new", "path", f.Path, "context", row.Context)
+		}
+		v.Found = append(v.Found, row)
+	}
+}
+
+func clusterRow(c *fleet.ClusterRow) views.ClusterRow {
+	row := views.ClusterRow{
+		ID: c.Cluster.ID, Label: c.Cluster.Label, ClusterName: c.Cluster.ClusterName, Provider: string(c.Cluster.Provider),
+		Exposure: string(c.Cluster.Exposure.Mode), TestState: string(c.TestState()), Enabled: c.Cluster.Enabled, Workloads: c.Workloads,
+	}
+	t := c.Test
+	if t == nil {
+		return row
+	}
+	row.Version, row.TestAt, row.TestTook = t.ServerVersion, t.FinishedAt, t.FinishedAt.Sub(t.StartedAt)
+	switch c.TestState() {
+	case fleet.TestFailed:
+		if check := t.Failed(); check != nil {
+			row.TestStage, row.TestNote = string(check.Stage), check.Message
+		}
+	case fleet.TestUntested:
+		row.TestNote = c.WhyNotTarget()
+	}
+	return row
+}
+
+// testClusters begins a test of every enabled cluster.
+func (s *Server) testClusters(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.Registry.TestAll(r.Context(), actor(r))
+	if err != nil {
+		return err
+	}
+	notice := fmt.Sprintf("%d tests began.", n)
+	if n == 1 {
+		notice = "1 test began."
+	}
+	return s.done(w, r, "/admin/clusters", notice)
+}
+
+// address is path with those of the name and value pairs that have a value.
+func address(path string, pairs ...string) string {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return strings.TrimSuffix(path+"?"+q.Encode(), "?")
+}

@@ -1,0 +1,92 @@
+package web
+
+import (
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"portolan/internal/fleet"
+	"portolan/views/ui"
+)
+
+// neverShown are fields whose values never go back into a page.
+var neverShown = []string{"kubeconfig", "secret_env", "password", "token"}
+
+// readForm returns the fields of a POST, each once. A file of the field
+// kubeconfig_file takes the place of an empty kubeconfig.
+func readForm(r *http.Request) (map[string]string, error) {
+	err := r.ParseMultipartForm(clusterBody)
+	if errors.Is(err, http.ErrNotMultipart) {
+		err = r.ParseForm()
+	}
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, tooLarge
+		}
+		return nil, &statusError{status: http.StatusBadRequest, title: "Not readable", message: "The form could not be read.", remedy: "Send it as application/x-www-form-urlencoded or multipart/form-data."}
+	}
+	form := map[string]string{}
+	for name, values := range r.PostForm {
+		if len(values) > 0 {
+			form[name] = strings.ReplaceAll(values[0], "\r\n", "\n")
+		}
+	}
+	if r.MultipartForm == nil {
+		return form, nil
+	}
+	defer r.MultipartForm.RemoveAll()
+	if files := r.MultipartForm.File["kubeconfig_file"]; len(files) > 0 && strings.TrimSpace(form["kubeconfig"]) == "" {
+		if form["kubeconfig"], err = readFile(files[0]); err != nil {
+			return nil, err
+		}
+	}
+	return form, nil
+}
+
+func readFile(h *multipart.FileHeader) (string, error) {
+	f, err := h.Open()
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(f)
+	return string(b), err
+}
+
+// shownForm is a form as a page shows it again: without what is secret, and
+// with the problems beside their fields.
+func shownForm(fields map[string]string, err error) ui.Form {
+	f := ui.Form{Values: url.Values{}, Errors: map[string]string{}}
+	for name, value := range fields {
+		f.Values[name] = []string{strings.ToValidUTF8(value, "\uFFFD")}
+	}
+	for _, name := range neverShown {
+		delete(f.Values, name)
+	}
+	var e *fleet.Error
+	if errors.As(err, &e) {
+		for name, text := range e.Problems {
+			f.Errors[name] = text
+		}
+		if e.Code != fleet.CodeInvalid {
+			f.Error = strings.TrimSpace(e.Message + " " + e.Remedy)
+		}
+	}
+	return f
+}
+
+// formStatus is the status of a form that is shown again because of err.
+func formStatus(err error) int { return codes[fleet.CodeOf(err)].status }
+
+// formAgain reports whether err is one that its form can show.
+func formAgain(err error) bool {
+	switch fleet.CodeOf(err) {
+	case fleet.CodeInvalid, fleet.CodeConflict, fleet.CodeUnavailable:
+		return true
+	}
+	return false
+}

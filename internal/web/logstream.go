@@ -1,0 +1,209 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"portolan/internal/fleet"
+	"portolan/views"
+)
+
+const (
+	// logGather is how long lines of a busy log are gathered before they are
+	// sent, logChunk how many bytes of them at most. The first lines after a
+	// silence are sent at once.
+	logGather = 25 * time.Millisecond
+	logChunk  = 64 << 10
+)
+
+// streamLogs sends the lines of a log as they come. The lines are escaped into
+// the buffer that is written: a template for each would cost more than all else.
+func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
+	choice, since, err := readLogChoice(r)
+	if err != nil {
+		return err
+	}
+	state, err := s.Reads.Workload(r.Context(), chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	situation, err := s.Operator.Situation(r.Context(), state)
+	if err != nil {
+		return err
+	}
+	if !situation.Reachable {
+		e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", situation.Target.Cluster.Label)
+		e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
+		return e
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	log, err := s.Logs.OpenLog(ctx, LogQuery{
+		Workload: state.Workload, Pod: choice.pod, Container: choice.container, Tail: choice.tail, Previous: choice.previous,
+		Since: since, After: clip(r.Header.Get("Last-Event-ID"), 4096),
+	})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	out, err := openStream(w)
+	if err != nil {
+		return nil // the reader has gone
+	}
+	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == ""}, log)
+}
+
+type readBatch struct {
+	batch LogBatch
+	err   error
+}
+
+// copyLog sends batches until the log or the right to read it ends.
+func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, log LogStream) error {
+	batches := make(chan readBatch)
+	go func() {
+		for {
+			batch, err := log.Next(ctx)
+			select {
+			case batches <- readBatch{batch, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+
+	recheck, ping, later := time.NewTicker(s.Recheck), time.NewTicker(s.Ping), time.NewTimer(time.Hour)
+	defer recheck.Stop()
+	defer ping.Stop()
+	defer later.Stop()
+	flush := func() error {
+		out.flushed = time.Now()
+		ping.Reset(s.Ping)
+		return out.out.flush()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case read := <-batches:
+			s.metrics.logLines.Add(float64(len(read.batch.Lines)))
+			if out.add(read.batch) != nil {
+				return nil // the reader has gone
+			}
+			switch wait := logGather - time.Since(out.flushed); {
+			case read.err != nil:
+				return s.endLog(ctx, out, read.err)
+			case wait <= 0 || len(out.out.buf) >= logChunk:
+				if flush() != nil {
+					return nil
+				}
+			default:
+				later.Reset(wait)
+			}
+		case <-later.C:
+			if flush() != nil {
+				return nil
+			}
+		case <-recheck.C:
+			if err := s.mayReadLog(r); err != nil {
+				return s.endLog(ctx, out, err)
+			}
+		case <-ping.C:
+			if out.out.ping() != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// mayReadLog asks again for the person and for the workload.
+func (s *Server) mayReadLog(r *http.Request) error {
+	if err := s.mayRead(r); err != nil {
+		return err
+	}
+	_, err := s.Reads.Workload(r.Context(), chi.URLParam(r, "id"))
+	return gone(err)
+}
+
+// endLog tells the reader why no more lines come. Other errors break the stream
+// off, and the reader comes back.
+func (s *Server) endLog(ctx context.Context, out *logWriter, err error) error {
+	var ended errEnded
+	var shown *fleet.Error
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, io.EOF):
+		out.out.done("The log has ended.")
+	case errors.As(err, &ended):
+		out.out.done(string(ended))
+	case errors.As(err, &shown):
+		out.out.done(join(" ", shown.Message, shown.Remedy))
+	default:
+		return err
+	}
+	_ = out.out.flush()
+	return nil
+}
+
+// logWriter turns batches into messages.
+type logWriter struct {
+	out     *eventStream
+	merged  bool // lines of several pods: each says which
+	last    string
+	flushed time.Time
+}
+
+// add puts a batch into the buffer, a message for each logChunk of it, and
+// sends what is more than one holds.
+func (l *logWriter) add(b LogBatch) error {
+	if b.Note != "" {
+		l.out.message(l.last, "notice", []byte(b.Note))
+	}
+	gap := b.Missed > 0 || b.Gap != ""
+	for lines := b.Lines; len(lines) > 0 || gap; {
+		// The id comes first, so how much fits is found out before.
+		n, size := 0, 0
+		for n < len(lines) && size < logChunk {
+			size += len(lines[n].Text) + 64
+			n++
+		}
+		if n > 0 {
+			l.last = lines[n-1].Position
+		}
+		buf := append(append(l.out.buf, "id: "...), l.last...)
+		buf = append(buf, "\ndata: "...)
+		if gap {
+			buf = views.AppendLogGap(buf, b.Missed, b.Gap)
+			gap = false
+		}
+		for i := range lines[:n] {
+			line := &lines[i]
+			pod := ""
+			if l.merged {
+				pod = podSuffix(line.Pod)
+			}
+			buf = views.AppendLogLine(buf, line.At, pod, line.Text)
+		}
+		l.out.buf = append(buf, "\n\n"...)
+		lines = lines[n:]
+		if len(lines) > 0 {
+			if err := l.out.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// podSuffix is the part of a pod's name that tells it from its siblings.
+func podSuffix(name string) string { return name[strings.LastIndexByte(name, '-')+1:] }

@@ -1,0 +1,59 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are what Prometheus may read of this process.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	streams  *prometheus.GaugeVec
+	logLines prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "portolan_http_request_duration_seconds", Help: "Time to answer a request; of streams, how long they were open.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60, 600},
+		}, []string{"method", "route", "status"}),
+		streams: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "portolan_open_streams", Help: "Event streams that are open now.",
+		}, []string{"route"}),
+		logLines: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "portolan_log_lines_total", Help: "Log lines sent to readers.",
+		}),
+	}
+	m.registry.MustRegister(m.requests, m.streams, m.logLines,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) request(method, route string, status int, took time.Duration) {
+	if route == "" {
+		route = "none" // what nobody serves has no name of its own
+	}
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost:
+	default:
+		method = "other"
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// MetricsHandler answers /metrics. It belongs on a listener of its own: what it
+// tells is not for everybody.
+func (s *Server) MetricsHandler() http.Handler {
+	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
+}
+
+// Metrics lets other parts of the process add theirs.
+func (s *Server) Metrics() prometheus.Registerer { return s.metrics.registry }

@@ -1,0 +1,128 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"portolan/internal/fleet"
+	"portolan/static"
+)
+
+// The bounds of a request's body. A form of a cluster holds a kubeconfig of at
+// most 1 MiB; the room above that is for telling someone who brings a larger
+// one so beside the field, with the rest of the form kept. A deploy form holds
+// up to 900 KiB of files, which URL encoding can make three times as long.
+const (
+	smallBody   = 64 << 10
+	clusterBody = 8 << 20
+	deployBody  = 4 << 20
+)
+
+// How long an answer may take. Streams have no end of their own.
+const pageTimeout = 30 * time.Second
+
+// handler answers a request, or returns why it cannot.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// routes makes the router. Every route goes through guard, which asks the
+// table of access.go.
+func (s *Server) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(s.instrument, s.recoverPanic, securityHeaders, middleware.GetHead, s.sameOrigin)
+	r.NotFound(s.guard("GET /", smallBody, pageTimeout, notFound))
+	r.MethodNotAllowed(s.guard("GET /", smallBody, pageTimeout, methodNotAllowed))
+
+	get := func(pattern string, h handler) {
+		r.Get(pattern, s.guard("GET "+pattern, smallBody, pageTimeout, h))
+	}
+	stream := func(pattern string, h handler) {
+		r.Get(pattern, s.guard("GET "+pattern, smallBody, 0, s.limited(h)))
+	}
+	post := func(pattern string, body int64, h handler) {
+		r.Post(pattern, s.guard("POST "+pattern, body, pageTimeout, h))
+	}
+
+	r.Get("/healthz", s.healthz)
+	r.Get("/readyz", s.readyz)
+	r.Get(static.Prefix+"*", s.Assets.Handler().ServeHTTP)
+
+	get("/setup", s.showSetup)
+	post("/setup", smallBody, s.setup)
+	get("/login", s.showLogin)
+	post("/login", smallBody, s.login)
+	post("/logout", smallBody, s.logout)
+	get("/", s.overview)
+
+	get("/admin/clusters", s.listClusters)
+	post("/admin/clusters", clusterBody, s.createCluster)
+	get("/admin/clusters/new", s.newCluster)
+	post("/admin/clusters/test", smallBody, s.testClusters)
+	post("/admin/clusters/inspect", clusterBody, s.inspectKubeconfig)
+	get("/admin/clusters/{id}", s.showCluster)
+	post("/admin/clusters/{id}", clusterBody, s.updateCluster)
+	get("/admin/clusters/{id}/edit", s.editCluster)
+	post("/admin/clusters/{id}/test", smallBody, s.testCluster)
+	post("/admin/clusters/{id}/enable", smallBody, s.setClusterEnabled(true))
+	post("/admin/clusters/{id}/disable", smallBody, s.setClusterEnabled(false))
+	get("/admin/clusters/{id}/delete", s.askDeleteCluster)
+	post("/admin/clusters/{id}/delete", smallBody, s.deleteCluster)
+	stream("/admin/clusters/{id}/stream", s.streamCluster)
+	get("/admin/clusters/{id}/rbac.yaml", s.clusterManifest)
+
+	get("/deploy", s.showDeploy)
+	post("/deploy", deployBody, s.deploy)
+	post("/deploy/preview", deployBody, s.previewDeploy)
+
+	get("/workloads", s.listWorkloads)
+	get("/workloads/{id}", s.showWorkload)
+	stream("/workloads/{id}/stream", s.streamWorkload)
+	get("/workloads/{id}/logs", s.showLogs)
+	stream("/workloads/{id}/logs/stream", s.streamLogs)
+	get("/workloads/{id}/edit", s.editWorkload)
+	post("/workloads/{id}/update", deployBody, s.updateWorkload)
+	for _, verb := range []fleet.Verb{
+		fleet.VerbStop, fleet.VerbStart, fleet.VerbRestart, fleet.VerbRedeploy, fleet.VerbScale,
+		fleet.VerbRollback, fleet.VerbDelete, fleet.VerbForget,
+	} {
+		post("/workloads/{id}/"+string(verb), smallBody, s.act(verb))
+	}
+	get("/workloads/{id}/delete", s.askDeleteWorkload)
+
+	get("/operations", s.listOperations)
+	get("/operations/{id}", s.showOperation)
+	stream("/operations/{id}/stream", s.streamOperation)
+	post("/operations/{id}/cancel", smallBody, s.cancelOperation)
+	return r
+}
+
+// guard lets h answer those whom the table lets in. timeout 0 is a stream.
+func (s *Server) guard(route string, body int64, timeout time.Duration, h handler) http.HandlerFunc {
+	least, known := access[route]
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, body)
+		if timeout > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), timeout)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		r, err := s.admit(w, r, known, least)
+		if err == nil {
+			err = h(w, r)
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	}
+}
+
+func notFound(http.ResponseWriter, *http.Request) error {
+	return fleet.NotFound("There is no such page.")
+}
+
+func methodNotAllowed(_ http.ResponseWriter, r *http.Request) error {
+	return &statusError{status: http.StatusMethodNotAllowed, title: "Not possible", message: "This address does not take a " + r.Method + "."}
+}

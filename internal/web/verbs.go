@@ -1,0 +1,163 @@
+package web
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"strings"
+
+	"github.com/a-h/templ"
+	"github.com/go-chi/chi/v5"
+
+	"portolan/internal/fleet"
+	"portolan/views"
+)
+
+// act begins an operation and leads to its page.
+func (s *Server) act(verb fleet.Verb) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		form, err := readForm(r)
+		if err != nil {
+			return err
+		}
+		untick(form, "keep_volumes")
+		id := chi.URLParam(r, "id")
+		op, err := s.Operator.Act(r.Context(), actor(r), id, verb, form)
+		asks := verb == fleet.VerbDelete || verb == fleet.VerbForget
+		if asks && fleet.CodeOf(err) == fleet.CodeInvalid {
+			return s.deletePage(w, r, http.StatusUnprocessableEntity, verb, form, err)
+		}
+		if err != nil {
+			return err
+		}
+		return redirectError("/operations/" + op.ID)
+	}
+}
+
+func (s *Server) askDeleteWorkload(w http.ResponseWriter, r *http.Request) error {
+	return s.deletePage(w, r, http.StatusOK, fleet.VerbDelete, nil, nil)
+}
+
+// deletePage asks for the name. Where the cluster cannot be reached it offers
+// admins to forget the workload instead.
+func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, status int, verb fleet.Verb, form map[string]string, wrong error) error {
+	state, err := s.Reads.Workload(r.Context(), chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	situation, err := s.Operator.Situation(r.Context(), state)
+	if err != nil {
+		return err
+	}
+	release, err := s.Reads.Release(r.Context(), state.Workload.ID, state.Workload.Release)
+	if err != nil {
+		return err
+	}
+	wl := &state.Workload
+	v := views.WorkloadDelete{Delete: deleteConfirm(wl, release.Spec)}
+	if err := situation.Allows(fleet.VerbDelete); err != nil {
+		f := s.failure(r, err)
+		v.Delete.Blocked = &f
+	}
+	if !situation.Reachable && visitOf(r.Context()).user.Role.Includes(fleet.VerbForget.Role()) {
+		v.Forget = &views.Confirm{
+			Title: "Forget " + wl.Name,
+			Says: []string{
+				"This removes " + wl.Name + " from Portolan and touches no cluster: it is for a cluster that is gone for good.",
+				"What still runs on " + wl.Target() + " goes on running, unknown to Portolan.",
+			},
+			Action: "/workloads/" + wl.ID + "/forget", Word: wl.Name, Submit: "Forget workload", Back: "/workloads/" + wl.ID,
+		}
+	}
+	if verb == fleet.VerbForget && v.Forget != nil {
+		v.Forget.Form = shownForm(form, wrong)
+	} else {
+		v.Delete.Form = shownForm(form, wrong)
+	}
+	return s.render(w, r, status, v.Delete.Title, func(p views.Page) templ.Component { return views.WorkloadDeletePage(p, v) })
+}
+
+func (s *Server) editWorkload(w http.ResponseWriter, r *http.Request) error {
+	form, state, err := s.Operator.Form(r.Context(), chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	return s.editPage(w, r, http.StatusOK, state.Workload, form, form, nil)
+}
+
+func (s *Server) updateWorkload(w http.ResponseWriter, r *http.Request) error {
+	form, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	id := chi.URLParam(r, "id")
+	present, state, err := s.Operator.Form(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	sent := maps.Clone(form) // the use case writes into its form
+	sent["secret_env"] = keepSecrets(form["secret_env"], present["secret_env"])
+	op, err := s.Operator.Update(r.Context(), actor(r), id, sent)
+	if formAgain(err) {
+		return s.editPage(w, r, formStatus(err), state.Workload, form, present, err)
+	}
+	if err != nil {
+		return err
+	}
+	return redirectError("/operations/" + op.ID)
+}
+
+// keepSecrets adds the secrets that were not typed anew, without a value, which
+// keeps the one they have: the form never shows them, so that leaving them out
+// cannot mean to lose them. A line of a minus and a name does.
+func keepSecrets(typed, present string) string {
+	var out []string
+	named := map[string]bool{}
+	for line := range strings.Lines(typed) {
+		line = strings.TrimRight(line, "\n")
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-"); ok && !strings.Contains(name, "=") {
+			named[name] = true
+			continue
+		}
+		name, _, _ := strings.Cut(line, "=")
+		named[strings.TrimSpace(name)] = true
+		out = append(out, line)
+	}
+	for _, name := range secretNames(present) {
+		if !named[name] {
+			out = append(out, name+"=")
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+// secretNames are the names in a secret_env field that holds no values.
+func secretNames(field string) []string {
+	var out []string
+	for line := range strings.SplitSeq(field, "\n") {
+		if name, _, ok := strings.Cut(line, "="); ok {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl fleet.Workload, form, present fleet.WorkloadForm, wrong error) error {
+	v := views.WorkloadEdit{
+		ID: wl.ID, Name: wl.Name, Runtime: wl.Runtime, Target: wl.Target(), Namespace: wl.Namespace, Release: wl.Release,
+		Form: shownForm(form, wrong), Runtimes: runtimeChoices(), SecretKeys: secretNames(present["secret_env"]),
+	}
+	if wl.Kind == fleet.KindDeployment && present["volumes"] != fleet.NoVolumes {
+		v.Notes = append(v.Notes, "It has a volume that one pod alone may hold, so the old pod ends before the new one starts.")
+	}
+	return s.render(w, r, status, "Edit "+wl.Name, func(p views.Page) templ.Component { return views.WorkloadEditPage(p, v) })
+}
+
+// why is what an Error says, with what to do about it.
+func why(err error) string {
+	var e *fleet.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return join(" ", e.Message, e.Remedy)
+}

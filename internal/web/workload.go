@@ -1,0 +1,213 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/go-chi/chi/v5"
+
+	"portolan/internal/fleet"
+	"portolan/views"
+)
+
+const (
+	shownOperations = 20
+	shownHappenings = 20 // the newest events of the latest operation
+)
+
+func (s *Server) showWorkload(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.workloadView(r.Context(), chi.URLParam(r, "id"), visitOf(r.Context()).user.Role)
+	if err != nil {
+		return err
+	}
+	return s.render(w, r, http.StatusOK, v.Name, func(p views.Page) templ.Component { return views.WorkloadPage(p, v) })
+}
+
+// workloadView is the page of a workload as it is now.
+func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (views.Workload, error) {
+	state, err := s.Reads.Workload(ctx, id)
+	if err != nil {
+		return views.Workload{}, err
+	}
+	situation, err := s.Operator.Situation(ctx, state)
+	if err != nil {
+		return views.Workload{}, err
+	}
+	releases, err := s.Reads.Releases(ctx, id)
+	if err != nil {
+		return views.Workload{}, err
+	}
+	operations, err := s.Reads.OperationsOf(ctx, id, shownOperations)
+	if err != nil {
+		return views.Workload{}, err
+	}
+	wl := &state.Workload
+	phase, reason := fleet.PhaseOf(state.Operation, state.Observation, time.Now())
+	v := views.Workload{
+		ID: wl.ID, Name: wl.Name, Runtime: wl.Runtime, RuntimeLabel: runtimeLabel(wl.Runtime), Target: wl.Target(),
+		ClusterLabel: situation.Target.Cluster.Label, Namespace: wl.Namespace, Kind: string(wl.Kind), Release: wl.Release,
+		Phase: string(phase), Reason: reason, Since: state.Since, Operations: operationRows(operations),
+		Verbs: verbs(situation, role), Releases: releaseViews(releases, wl, situation, role),
+	}
+	if role.Includes(fleet.RoleAdmin) {
+		v.ClusterHref = "/admin/clusters/" + wl.ClusterID
+	}
+	if op := situation.Unfinished; op != nil {
+		row := operationRow(op)
+		v.Active = &row
+	}
+	if i := slices.IndexFunc(releases, func(r fleet.ReleaseRow) bool { return r.Number == wl.Release }); i >= 0 {
+		spec := releases[i].Spec
+		v.Image, v.Spec = spec.Image, specFacts(spec)
+		v.Delete = deleteConfirm(wl, spec)
+	}
+	observed(&v, state.Observation)
+	v.Logs = logPane(wl, state.Observation, logChoice{tail: defaultTail})
+	if state.Operation != nil {
+		events, err := s.Reads.EventsSince(ctx, state.Operation.ID, 0, 0)
+		if err != nil {
+			return v, err
+		}
+		v.Events = happenings(events)
+	}
+	return v, nil
+}
+
+// observed fills in what was last seen in the cluster.
+func observed(v *views.Workload, o *fleet.Observation) {
+	if o == nil {
+		return
+	}
+	v.SeenAt = o.SeenAt
+	v.Replicas = views.Replicas{
+		Desired: int(o.Desired), Current: int(o.Current), Ready: int(o.Ready), Available: int(o.Available),
+		Updated: int(o.Updated), Known: true,
+	}
+	for _, e := range o.Endpoints {
+		v.Endpoints = append(v.Endpoints, views.Endpoint{Name: e.Port, Text: e.Text, URL: e.URL})
+	}
+	for _, c := range o.Conditions {
+		v.Conditions = append(v.Conditions, views.Condition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message, At: c.Since})
+	}
+	for _, p := range o.Pods {
+		reason := join(": ", p.Reason, p.Message)
+		if p.Deleting {
+			reason = join(", ", "being deleted", reason)
+		}
+		v.Pods = append(v.Pods, views.Pod{
+			Name: p.Name, Phase: p.Phase, Reason: reason, Node: p.Node, Ready: p.Ready, Restarts: int(p.Restarts), At: p.StartedAt,
+		})
+	}
+}
+
+// verbs are the actions that the page offers someone of the role. What is not
+// possible now stays in sight and says why.
+func verbs(s fleet.Situation, role fleet.Role) []views.Verb {
+	if !role.Includes(fleet.RoleOperator) {
+		return nil
+	}
+	first := fleet.VerbStop
+	if s.Workload.Stopped {
+		first = fleet.VerbStart
+	}
+	list := []fleet.Verb{first, fleet.VerbRestart, fleet.VerbScale, fleet.VerbRedeploy, fleet.VerbUpdate, fleet.VerbDelete}
+	if !s.Reachable && role.Includes(fleet.VerbForget.Role()) {
+		list = append(list, fleet.VerbForget)
+	}
+	var out []views.Verb
+	for _, verb := range list {
+		v := views.Verb{Name: string(verb)}
+		if verb == fleet.VerbUpdate {
+			v.Name = "edit"
+		}
+		if err := s.Allows(verb); err != nil {
+			v.Why = why(err)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func releaseViews(rows []fleet.ReleaseRow, w *fleet.Workload, s fleet.Situation, role fleet.Role) []views.Release {
+	back := role.Includes(fleet.RoleOperator) && s.Allows(fleet.VerbRollback) == nil
+	var out []views.Release
+	for i, r := range rows {
+		v := views.Release{
+			Number: r.Number, At: r.CreatedAt, By: r.CreatedBy, Image: r.Spec.Image, State: string(r.Latest.State),
+			Current: r.Number == w.Release, Rollback: back && r.Succeeded && r.Number != w.Release,
+		}
+		switch {
+		case r.From > 0:
+			v.Says = fmt.Sprintf("repeats release %d", r.From)
+		case i+1 < len(rows):
+			v.Says = changed(rows[i+1].Spec, r.Spec)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// changed names the settings in which a release differs from the one before.
+func changed(before, after fleet.Spec) string {
+	a, b := specFacts(before), specFacts(after)
+	values := map[string]string{}
+	for _, f := range a {
+		values[f.Name] = f.Value
+	}
+	var names []string
+	for _, f := range b {
+		if values[f.Name] != f.Value {
+			names = append(names, strings.ToLower(f.Name))
+		}
+		delete(values, f.Name)
+	}
+	for _, f := range a {
+		if _, gone := values[f.Name]; gone {
+			names = append(names, strings.ToLower(f.Name))
+		}
+	}
+	if len(names) == 0 {
+		return "the same settings"
+	}
+	return "changed: " + strings.Join(names, ", ")
+}
+
+// happenings are the events of Kubernetes' objects that the latest operation
+// recorded, newest first.
+func happenings(events []fleet.Event) []views.Event {
+	var out []views.Event
+	for _, e := range slices.Backward(events) {
+		v := views.Event{At: e.At, Type: "Normal", Reason: e.Reason, Object: e.Object, Says: e.Message, Count: 1}
+		switch e.Type {
+		case fleet.EventWarning:
+			v.Type = "Warning"
+		case fleet.EventNormal:
+		default:
+			continue
+		}
+		if v.Reason == "" {
+			v.Reason = v.Type
+		}
+		if out = append(out, v); len(out) == shownHappenings {
+			break
+		}
+	}
+	return out
+}
+
+func deleteConfirm(w *fleet.Workload, spec fleet.Spec) views.Confirm {
+	c := views.Confirm{
+		Title:  "Delete " + w.Name,
+		Says:   []string{"This deletes every object of " + w.Name + " in the namespace " + w.Namespace + " on " + w.Target() + "."},
+		Action: "/workloads/" + w.ID + "/delete", Word: w.Name, Submit: "Delete workload", Back: "/workloads/" + w.ID,
+	}
+	for _, volume := range spec.Volumes {
+		c.Volumes = append(c.Volumes, w.Name+"-"+volume.Name)
+	}
+	return c
+}
