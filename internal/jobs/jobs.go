@@ -191,15 +191,15 @@ type worker struct {
 func (w *worker) Work(ctx context.Context, job *river.Job[OperationArgs]) error {
 	again, err := w.run(ctx, job.Args)
 	switch {
+	case err == nil && again == 0:
+		return nil
 	case ctx.Err() != nil: // shutting down: another process may go on at once
 		return river.JobSnooze(0)
 	case err != nil:
 		w.opts.Logger.ErrorContext(ctx, "work at operation", "operation", job.Args.OperationID, "err", err)
 		return river.JobSnooze(retryAfter)
-	case again > 0:
-		return river.JobSnooze(min(again, maxSnooze))
 	default:
-		return nil
+		return river.JobSnooze(min(again, maxSnooze))
 	}
 }
 
@@ -224,5 +224,9 @@ func (h atLeastWarn) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
 }
 
-func (h atLeastWarn) WithAttrs(attrs []slog.Attr) slog.Handler { return atLeastWarn{h.Handler.WithAttrs(attrs)} }
-func (h atLeastWarn) WithGroup(name string) slog.Handler       { return atLeastWarn{h.Handler.WithGroup(name)} }
+func (h atLeastWarn) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return atLeastWarn{h.Handler.WithAttrs(attrs)}
+}
+func (h atLeastWarn) WithGroup(name string) slog.Handler {
+	return atLeastWarn{h.Handler.WithGroup(name)}
+}

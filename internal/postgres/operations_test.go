@@ -1,0 +1,543 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+func TestBeginStoresWorkloadReleaseOperationAndJobTogether(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w, op := b.deploy("c1", "web")
+	if op.State != fleet.OperationQueued || op.Release != 1 || op.Token != 1 || len(op.Steps) != 4 || op.LastSeq != 1 {
+		t.Fatalf("operation as stored: %+v", op)
+	}
+	if got := b.enqueued(); len(got) != 1 || got[0] != (doorbell{op.ID, 1}) {
+		t.Fatalf("jobs: %v", got)
+	}
+	state, err := b.Workload(t.Context(), w.ID)
+	b.must(err)
+	if state.Workload.Release != 1 || state.Operation == nil || state.Operation.ID != op.ID || len(state.Operation.Steps) != 4 || state.Observation != nil {
+		t.Fatalf("workload: %+v", state)
+	}
+	r, err := b.Release(t.Context(), w.ID, 1)
+	b.must(err)
+	if r.Spec.Image != "registry.example/web:1" || string(r.SealedSecrets) != "\x01\x02" || r.SealedKeyID != "k1" || r.Succeeded {
+		t.Fatalf("release: %+v", r)
+	}
+	if phase, _ := b.phase(w.ID); phase != fleet.PhaseDeploying {
+		t.Fatalf("phase %s", phase)
+	}
+	log, err := b.AuditEntries(t.Context(), fleet.AuditFilter{})
+	b.must(err)
+	if len(log.Rows) != 1 || log.Rows[0].Action != "workload.deploy" || log.Rows[0].At.IsZero() {
+		t.Fatalf("audit: %+v", log.Rows)
+	}
+}
+
+func TestBeginIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	enqueue := b.Enqueue
+	b.Enqueue = nil
+	w := aWorkload("c1", "web")
+	if _, err := b.Begin(t.Context(), beginOf(w, fleet.VerbDeploy)); err == nil {
+		t.Fatal("Begin without a queue succeeded")
+	}
+	_, err := b.Workload(t.Context(), w.ID)
+	wantCode(t, err, fleet.CodeNotFound)
+	b.Enqueue = enqueue
+	_, err = b.Begin(t.Context(), beginOf(w, fleet.VerbDeploy))
+	b.must(err)
+}
+
+func TestB21ASecondUnfinishedOperationIsAConflict(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	var wins, conflicts atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			_, err := b.Begin(t.Context(), beginOf(w, fleet.VerbRestart))
+			switch {
+			case err == nil:
+				wins.Add(1)
+			case fleet.CodeOf(err) == fleet.CodeConflict && strings.Contains(err.Error(), "web"):
+				conflicts.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if wins.Load() != 1 || conflicts.Load() != 7 {
+		t.Fatalf("%d began, %d conflicts", wins.Load(), conflicts.Load())
+	}
+}
+
+func TestB21NamesAreUniquePerClusterAndNamespaceOnly(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	b.cluster("c2")
+	b.deploy("c1", "web")
+	b.deploy("c2", "web")
+	_, err := b.Begin(t.Context(), beginOf(aWorkload("c1", "web"), fleet.VerbDeploy))
+	wantCode(t, err, fleet.CodeConflict)
+	if e := (*fleet.Error)(nil); !errors.As(err, &e) || e.Problems["name"] == "" {
+		t.Fatalf("no problem at the field: %v", err)
+	}
+	elsewhere := aWorkload("c1", "web")
+	elsewhere.Namespace = "other"
+	_, err = b.Begin(t.Context(), beginOf(elsewhere, fleet.VerbDeploy))
+	b.must(err)
+	_, err = b.Begin(t.Context(), beginOf(aWorkload("gone", "web"), fleet.VerbDeploy))
+	wantCode(t, err, fleet.CodeConflict)
+}
+
+func TestReleasesAreNumberedFromOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	w.Release, w.Replicas = 1, 3
+	begin := beginOf(w, fleet.VerbUpdate)
+	begin.Release.Spec.Image = "registry.example/web:2"
+	op, err := b.Begin(t.Context(), begin)
+	b.must(err)
+	if op.Release != 2 {
+		t.Fatalf("release %d", op.Release)
+	}
+	state, err := b.Workload(t.Context(), w.ID)
+	b.must(err)
+	if state.Workload.Release != 2 || state.Workload.Replicas != 3 {
+		t.Fatalf("workload: %+v", state.Workload)
+	}
+	rows, err := b.Releases(t.Context(), w.ID)
+	b.must(err)
+	if len(rows) != 2 || rows[0].Number != 2 || rows[0].Latest.ID != op.ID || rows[0].SealedSecrets != nil || !rows[1].Succeeded {
+		t.Fatalf("releases: %+v", rows)
+	}
+	page, err := b.ListWorkloads(t.Context(), fleet.WorkloadFilter{Query: "WEB:2"})
+	b.must(err)
+	if names(page.Rows) != "[web]" {
+		t.Fatalf("search by the new image found %s", names(page.Rows))
+	}
+}
+
+func TestForgetRemovesTheRowAndKeepsTheOperation(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w, _ := b.deploy("c1", "busy")
+	forget := func(w fleet.Workload) fleet.Begin {
+		begin := beginOf(w, fleet.VerbForget)
+		begin.Operation.State = fleet.OperationSucceeded
+		return begin
+	}
+	_, err := b.Begin(t.Context(), forget(w))
+	wantCode(t, err, fleet.CodeConflict)
+
+	w = b.running("c1", "web")
+	jobs := len(b.enqueued())
+	op, err := b.Begin(t.Context(), forget(w))
+	b.must(err)
+	if op.State != fleet.OperationSucceeded || op.FinishedAt.IsZero() || len(b.enqueued()) != jobs {
+		t.Fatalf("operation %+v, jobs %v", op, b.enqueued())
+	}
+	_, err = b.Workload(t.Context(), w.ID)
+	wantCode(t, err, fleet.CodeNotFound)
+	if kept, err := b.OperationsOf(t.Context(), w.ID, 10); err != nil || len(kept) != 2 || kept[0].WorkloadName != "web" {
+		t.Fatalf("operations %v %v", kept, err)
+	}
+	_, err = b.Begin(t.Context(), forget(w))
+	wantCode(t, err, fleet.CodeNotFound)
+}
+
+func TestClaimGivesTheOperationToOneBearer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	_, op := b.deploy("c1", "web")
+	var wins atomic.Int32
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			got, err := b.Claim(t.Context(), op.ID, 1)
+			switch {
+			case err == nil:
+				wins.Add(1)
+				if got.State != fleet.OperationRunning || got.StartedAt.IsZero() || len(got.Steps) != 4 {
+					t.Errorf("claimed %+v", got)
+				}
+			case !errors.Is(err, fleet.ErrFenced):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if wins.Load() != 1 {
+		t.Fatalf("%d claims succeeded", wins.Load())
+	}
+	for _, token := range []int64{0, 2} {
+		if _, err := b.Claim(t.Context(), op.ID, token); !errors.Is(err, fleet.ErrFenced) {
+			t.Fatalf("claim with token %d: %v", token, err)
+		}
+	}
+	if _, err := b.Claim(t.Context(), "no-such-id", 1); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("claim of nothing: %v", err)
+	}
+}
+
+func TestGivenUpOperationIsClaimedAgainWhenItIsDue(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	_, op := b.deploy("c1", "web")
+	_, err := b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	b.must(b.GiveUp(t.Context(), op.ID, 1, time.Minute))
+	if err := b.GiveUp(t.Context(), op.ID, 1, 0); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("given up twice: %v", err)
+	}
+	if _, err := b.Heartbeat(t.Context(), op.ID, 1); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("heartbeat of nobody: %v", err)
+	}
+	if _, err := b.Claim(t.Context(), op.ID, 1); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("claimed a minute early: %v", err)
+	}
+	b.exec(`UPDATE operations SET wake_at = now() WHERE id = $1`, op.ID)
+	_, err = b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	events, err := b.EventsSince(t.Context(), op.ID, 0, 0)
+	b.must(err)
+	if len(events) != 2 || events[1].State != "running" {
+		t.Fatalf("a second claim made an event: %+v", events)
+	}
+}
+
+func TestTakeOverFencesTheOldHolderOff(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w, op := b.deploy("c1", "web")
+	_, err := b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	if n, err := b.TakeOver(t.Context(), 10*time.Second); n != 0 || err != nil {
+		t.Fatalf("took %d over from a living holder, %v", n, err)
+	}
+	b.exec(`UPDATE operations SET heartbeat_at = now() - interval '11 seconds' WHERE id = $1`, op.ID)
+	var taken atomic.Int32
+	var wg sync.WaitGroup
+	for range 4 { // as many workers sweep at once
+		wg.Go(func() {
+			n, err := b.TakeOver(t.Context(), 10*time.Second)
+			if err != nil {
+				t.Error(err)
+			}
+			taken.Add(int32(n))
+		})
+	}
+	wg.Wait()
+	if taken.Load() != 1 {
+		t.Fatalf("taken over %d times", taken.Load())
+	}
+	if jobs := b.enqueued(); jobs[len(jobs)-1] != (doorbell{op.ID, 2}) {
+		t.Fatalf("jobs %v", jobs)
+	}
+	old := fleet.Change{Steps: []fleet.Step{{Name: fleet.StepNamespace, State: fleet.StepRunning}}}
+	if err := b.Record(t.Context(), op.ID, 1, old); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("the old holder wrote: %v", err)
+	}
+	if _, err := b.Heartbeat(t.Context(), op.ID, 1); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("the old holder's heart: %v", err)
+	}
+	if err := b.GiveUp(t.Context(), op.ID, 1, 0); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("the old holder gave up: %v", err)
+	}
+	if _, err := b.Claim(t.Context(), op.ID, 1); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("the old token claimed: %v", err)
+	}
+	_, err = b.Claim(t.Context(), op.ID, 2)
+	b.must(err)
+	b.must(b.Record(t.Context(), op.ID, 2, fleet.Change{Finish: fleet.OperationFailed, Failure: &fleet.Failure{Reason: "X", Message: "It broke."}}))
+	if err := b.Record(t.Context(), op.ID, 2, old); !errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("written after the end: %v", err)
+	}
+	if phase, reason := b.phase(w.ID); phase != fleet.PhaseFailed || reason != "It broke." {
+		t.Fatalf("phase %s %q", phase, reason)
+	}
+	b.exec(`UPDATE operations SET wake_at = now() - interval '1 hour'`)
+	if n, err := b.TakeOver(t.Context(), 10*time.Second); n != 0 || err != nil {
+		t.Fatalf("took over %d that have ended, %v", n, err)
+	}
+}
+
+func TestTakeOverCallsForALateJobWithoutSpoilingIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	_, op := b.deploy("c1", "web")
+	b.exec(`UPDATE operations SET wake_at = now() - interval '11 seconds' WHERE id = $1`, op.ID)
+	for i, want := range []int{1, 0} { // the next sweep gives the new job its time
+		if n, err := b.TakeOver(t.Context(), 10*time.Second); n != want || err != nil {
+			t.Fatalf("sweep %d: %d, %v", i, n, err)
+		}
+	}
+	if jobs := b.enqueued(); len(jobs) != 2 || jobs[1] != (doorbell{op.ID, 1}) {
+		t.Fatalf("jobs %v", jobs)
+	}
+	_, err := b.Claim(t.Context(), op.ID, 1) // by the first job, which only stood in a queue
+	b.must(err)
+}
+
+func TestEventsAreGaplessWhileManyWrite(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	_, op := b.deploy("c1", "web")
+	_, err := b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+
+	const writers, each = 6, 15
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for j := range each {
+				c := fleet.Change{Events: []fleet.Event{
+					{Type: fleet.EventNormal, Message: fmt.Sprintf("%d.%d a", i, j)},
+					{Type: fleet.EventNormal, Message: fmt.Sprintf("%d.%d b", i, j)},
+				}}
+				if err := b.Record(t.Context(), op.ID, 1, c); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	go func() { wg.Wait(); close(done) }()
+
+	// A reader that resumes where it left off misses nothing and sees nothing twice.
+	const total = 2 + 2*writers*each
+	var seen int64
+	for over := false; seen < total; {
+		events, err := b.EventsSince(t.Context(), op.ID, seen, 7)
+		b.must(err)
+		if len(events) == 0 && over {
+			t.Fatalf("the record ends at %d, want %d", seen, total)
+		}
+		for _, e := range events {
+			if e.Seq != seen+1 {
+				t.Fatalf("event %d follows %d", e.Seq, seen)
+			}
+			seen = e.Seq
+		}
+		select {
+		case <-done:
+			over = true
+		default:
+		}
+	}
+}
+
+func TestRecordTellsTheWholeStoryInEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w, op := b.deploy("c1", "web")
+	_, err := b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{
+		Steps: []fleet.Step{
+			{Name: fleet.StepNamespace, State: fleet.StepRunning}, {Name: fleet.StepNamespace, State: fleet.StepSucceeded, Message: "there"},
+			{Name: fleet.StepObjects, State: fleet.StepRunning},
+		},
+		Events: []fleet.Event{{Type: fleet.EventWarning, Reason: "PortTaken", Object: "Service/web", Message: "31000 is taken."}},
+	}))
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Steps: []fleet.Step{{Name: fleet.StepObjects, State: fleet.StepRunning}}}))
+	if err := b.Record(t.Context(), op.ID, 1, fleet.Change{Steps: []fleet.Step{{Name: fleet.StepNamespace, State: fleet.StepRunning}}}); err == nil || errors.Is(err, fleet.ErrFenced) {
+		t.Fatalf("a step that has ended began again: %v", err)
+	}
+	replicas, stopped, obs := int32(4), true, seenRunning(w.ID)
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{
+		Steps:  []fleet.Step{{Name: fleet.StepObjects, State: fleet.StepSucceeded}},
+		Finish: fleet.OperationSucceeded, ReleaseSucceeded: 1, Replicas: &replicas, Stopped: &stopped, Observation: &obs,
+	}))
+	events, err := b.EventsSince(t.Context(), op.ID, 0, 0)
+	b.must(err)
+	var story []string
+	for _, e := range events {
+		story = append(story, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", e.Type, e.Step, e.State, e.Message)))
+	}
+	want := []string{
+		"operation  queued", "operation  running", "step namespace running", "step namespace succeeded there",
+		"step objects running", "warning   31000 is taken.", "step objects succeeded", "operation  succeeded",
+	}
+	if fmt.Sprint(story) != fmt.Sprint(want) {
+		t.Fatalf("events:\n%s\nwant:\n%s", strings.Join(story, "\n"), strings.Join(want, "\n"))
+	}
+	state, err := b.Workload(t.Context(), w.ID)
+	b.must(err)
+	if o := state.Operation; o.State != fleet.OperationSucceeded || o.FinishedAt.IsZero() || o.LastSeq != int64(len(events)) || o.Steps[0].StartedAt.IsZero() || o.Steps[0].FinishedAt.IsZero() || o.Steps[1].State != fleet.StepSucceeded {
+		t.Fatalf("operation %+v", o)
+	}
+	if state.Workload.Replicas != 4 || !state.Workload.Stopped || state.Observation == nil || state.Observation.Ready != 1 {
+		t.Fatalf("workload %+v", state)
+	}
+	if r, err := b.Release(t.Context(), w.ID, 1); err != nil || !r.Succeeded {
+		t.Fatalf("release %+v %v", r, err)
+	}
+}
+
+func TestB16TheOperationOutlivesItsWorkload(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	op, err := b.Begin(t.Context(), beginOf(w, fleet.VerbDelete))
+	b.must(err)
+	if phase, _ := b.phase(w.ID); phase != fleet.PhaseDeleting {
+		t.Fatalf("phase %s", phase)
+	}
+	_, err = b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Steps: allDone(op.Steps), Finish: fleet.OperationSucceeded, Removed: true}))
+	_, err = b.Workload(t.Context(), w.ID)
+	wantCode(t, err, fleet.CodeNotFound)
+	got, err := b.Operation(t.Context(), op.ID)
+	b.must(err)
+	if got.WorkloadName != "web" || len(got.Steps) != 2 || got.State != fleet.OperationSucceeded {
+		t.Fatalf("operation %+v", got)
+	}
+	b.must(b.DeleteCluster(t.Context(), "c1", fleet.AuditEntry{}))
+	_, err = b.Operation(t.Context(), op.ID)
+	b.must(err)
+}
+
+func TestCancelIsHeardByTheHolderAndWakesASleeper(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	_, op := b.deploy("c1", "web")
+	_, err := b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	b.must(b.RequestCancel(t.Context(), op.ID, fleet.AuditEntry{Actor: "a@example.org", Action: "operation.cancel"}))
+	b.must(b.RequestCancel(t.Context(), op.ID, fleet.AuditEntry{Action: "operation.cancel"})) // again: nothing new
+	if cancel, err := b.Heartbeat(t.Context(), op.ID, 1); !cancel || err != nil {
+		t.Fatalf("the holder hears %v, %v", cancel, err)
+	}
+	if len(b.enqueued()) != 1 {
+		t.Fatalf("jobs %v", b.enqueued())
+	}
+	events, err := b.EventsSince(t.Context(), op.ID, 2, 0)
+	b.must(err)
+	if len(events) != 1 || events[0].Message != "a@example.org asked to cancel." {
+		t.Fatalf("events %+v", events)
+	}
+
+	_, asleep := b.deploy("c1", "asleep")
+	_, err = b.Claim(t.Context(), asleep.ID, 1)
+	b.must(err)
+	b.must(b.GiveUp(t.Context(), asleep.ID, 1, 5*time.Second))
+	b.must(b.RequestCancel(t.Context(), asleep.ID, fleet.AuditEntry{Action: "operation.cancel"}))
+	if jobs := b.enqueued(); jobs[len(jobs)-1] != (doorbell{asleep.ID, 1}) || len(jobs) != 3 {
+		t.Fatalf("jobs %v", jobs)
+	}
+	got, err := b.Claim(t.Context(), asleep.ID, 1)
+	b.must(err)
+	if !got.CancelRequested {
+		t.Fatal("the claim does not tell of the cancel")
+	}
+	b.must(b.Record(t.Context(), asleep.ID, 1, fleet.Change{Finish: fleet.OperationCancelled}))
+	wantCode(t, b.RequestCancel(t.Context(), asleep.ID, fleet.AuditEntry{}), fleet.CodeConflict)
+	wantCode(t, b.RequestCancel(t.Context(), "nonsense", fleet.AuditEntry{}), fleet.CodeNotFound)
+}
+
+// A worker that ends an operation and a person who begins the next one lock
+// the same rows; in whatever order they come, neither is refused by a deadlock.
+func TestEndingAndBeginningAtOnceNeverDeadlock(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	for range 15 {
+		op, err := b.Begin(t.Context(), beginOf(w, fleet.VerbUpdate))
+		b.must(err)
+		_, err = b.Claim(t.Context(), op.ID, 1)
+		b.must(err)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			obs := seenRunning(w.ID)
+			if err := b.Record(t.Context(), op.ID, 1, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &obs}); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if err := b.SaveObservation(t.Context(), seenRunning(w.ID)); err != nil {
+				t.Error(err)
+			}
+		})
+		var next fleet.Operation
+		wg.Go(func() {
+			var err error
+			if next, err = b.Begin(t.Context(), beginOf(w, fleet.VerbUpdate)); err != nil && fleet.CodeOf(err) != fleet.CodeConflict {
+				t.Error(err)
+			}
+		})
+		wg.Wait()
+		if next.ID != "" {
+			_, err := b.Claim(t.Context(), next.ID, 1)
+			b.must(err)
+			b.must(b.Record(t.Context(), next.ID, 1, fleet.Change{Finish: fleet.OperationFailed}))
+		}
+	}
+}
+
+func TestOperationsArePagedNewestFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	for i := range 5 {
+		b.deploy("c1", fmt.Sprint("w", i))
+	}
+	_, failed := b.deploy("c1", "w5")
+	_, err := b.Claim(t.Context(), failed.ID, 1)
+	b.must(err)
+	b.must(b.Record(t.Context(), failed.ID, 1, fleet.Change{Finish: fleet.OperationFailed}))
+	var got []string
+	filter := fleet.OperationFilter{Limit: 4}
+	for {
+		page, err := b.Operations(t.Context(), filter)
+		b.must(err)
+		for _, op := range page.Rows {
+			got = append(got, op.WorkloadName)
+		}
+		if page.Next == "" {
+			break
+		}
+		filter.After = page.Next
+	}
+	if fmt.Sprint(got) != "[w5 w4 w3 w2 w1 w0]" {
+		t.Fatalf("operations %v", got)
+	}
+	page, err := b.Operations(t.Context(), fleet.OperationFilter{State: fleet.OperationFailed})
+	b.must(err)
+	if len(page.Rows) != 1 || page.Rows[0].ID != failed.ID {
+		t.Fatalf("failed operations %v", page.Rows)
+	}
+	for _, cursor := range []string{"x", "-1", "1 OR 1=1"} {
+		_, err := b.Operations(t.Context(), fleet.OperationFilter{After: cursor})
+		wantCode(t, err, fleet.CodeInvalid)
+	}
+}
