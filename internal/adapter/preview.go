@@ -1,0 +1,201 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
+)
+
+// The actions of an fleet.ObjectPreview.
+const (
+	previewCreate    = "create"
+	previewConfigure = "configure"
+	previewUnchanged = "unchanged"
+	previewConflict  = "conflict"
+)
+
+// Preview asks the API server, in a dry run, what applying the request's
+// objects would do. Nothing is changed. Objects of a namespace that is not
+// there yet cannot be tried; they are returned with that said.
+func (a *Adapter) Preview(ctx context.Context, r fleet.StepRequest) ([]fleet.ObjectPreview, error) {
+	client, err := a.clients.Get(ctx, &r.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTime)
+	defer cancel()
+	j := &job{StepRequest: r, api: client.Typed, opts: a.opts, now: a.now}
+	b := &blueprint{
+		cluster: r.Cluster, workload: r.Workload, spec: r.Spec, secrets: r.Secrets,
+		installation: r.Installation, replicas: r.Workload.Replicas, secretRelease: "1",
+	}
+	objects := append([]object{b.controller()}, b.needs()...)
+	if len(b.spec.Ports) > 0 {
+		objects = append(objects, b.service(b.fixedNodePorts()))
+		if b.stateful() {
+			objects = append(objects, b.headlessService())
+		}
+	}
+
+	var out []fleet.ObjectPreview
+	_, err = j.api.CoreV1().Namespaces().Get(ctx, r.Workload.Namespace, metav1.GetOptions{})
+	absent := apierrors.IsNotFound(err)
+	if err != nil && !absent && !apierrors.IsForbidden(err) {
+		return nil, unreachable(r.Cluster, err)
+	}
+	if absent {
+		out = append(out, fleet.ObjectPreview{
+			Kind: "Namespace", Name: r.Workload.Namespace, Action: previewCreate,
+			Summary: "made first; the cluster can check the objects in it only then",
+		})
+	}
+	previews := make([]fleet.ObjectPreview, len(objects))
+	group, ctx := errgroup.WithContext(ctx)
+	for i, o := range objects {
+		group.Go(func() (err error) {
+			previews[i], err = j.preview(ctx, b, o, !absent)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, unreachable(r.Cluster, err)
+	}
+	return append(out, previews...), nil
+}
+
+// preview tries one object. An error is one that says nothing of the object.
+func (j *job) preview(ctx context.Context, b *blueprint, o object, try bool) (fleet.ObjectPreview, error) {
+	p := fleet.ObjectPreview{Kind: o.Kind, Name: o.name, Action: previewCreate, Summary: b.summary(o)}
+	text, err := yaml.Marshal(masked(o))
+	if err != nil {
+		return p, err
+	}
+	p.YAML = string(text)
+	if !try {
+		return p, nil
+	}
+	seen, err := j.guard(ctx, o.Resource, o.name, metadataOnly)
+	if err == nil {
+		p.Action, err = j.dryRun(ctx, o, seen)
+	}
+	var failure *fleet.Failure
+	switch err = refusal(err, "apply", o.String()); {
+	case errors.As(err, &failure) && failure.Reason == fleet.ReasonConflict:
+		p.Action, p.Error = previewConflict, failure.Message
+	case errors.As(err, &failure):
+		p.Error = failure.Message
+	case err != nil:
+		return p, err
+	}
+	return p, nil
+}
+
+func (j *job) dryRun(ctx context.Context, o object, seen *present) (action string, err error) {
+	body, err := json.Marshal(o.want)
+	if err != nil {
+		return "", err
+	}
+	if seen == nil {
+		return previewCreate, j.request(rest.Interface.Post, o.Resource).Param("dryRun", metav1.DryRunAll).
+			Param("fieldManager", live.Manager).SetHeader("Content-Type", "application/json").Body(body).Do(ctx).Error()
+	}
+	raw, err := answer(j.patch(types.ApplyYAMLPatchType, o.Resource, o.name, body).
+		Param("force", "true").Param("dryRun", metav1.DryRunAll).Do(ctx))
+	if err != nil {
+		return previewConfigure, err
+	}
+	after, err := parsePresent(raw)
+	if err != nil || after.ResourceVersion != seen.ResourceVersion || after.Generation != seen.Generation {
+		return previewConfigure, err
+	}
+	return previewUnchanged, nil
+}
+
+// masked returns the object without the values of a Secret.
+func masked(o object) map[string]any {
+	if o.Resource != live.Secrets {
+		return o.want
+	}
+	out := map[string]any{}
+	for key, value := range o.want {
+		out[key] = value
+	}
+	data := map[string]any{}
+	if values, ok := o.want["data"].(map[string]any); ok {
+		for key := range values {
+			data[key] = "(not shown)"
+		}
+	}
+	out["data"] = data
+	return out
+}
+
+// summary says what matters about an object, in a line.
+func (b *blueprint) summary(o object) string {
+	switch o.Resource {
+	case live.Deployments, live.StatefulSets:
+		parts := []string{b.spec.Image, count(int(b.replicas), "replica")}
+		if r := b.spec.Resources; r.CPU != "" || r.Memory != "" {
+			parts = append(parts, strings.Trim(r.CPU+" CPU / "+r.Memory, " /"))
+		}
+		return strings.Join(parts, " · ")
+	case live.Services:
+		var ports []string
+		for _, p := range b.spec.Ports {
+			ports = append(ports, fmt.Sprintf("%s %d", p.Name, p.Number))
+		}
+		kind := "ClusterIP"
+		if o.name == b.headless() {
+			kind = "headless"
+		} else if spec, ok := o.want["spec"].(map[string]any); ok {
+			kind = fmt.Sprint(spec["type"])
+		}
+		return kind + " · " + strings.Join(ports, ", ")
+	case live.ConfigMaps:
+		if o.name == b.bootstrap() {
+			return fmt.Sprintf("%s, %d bytes", bootstrapKey, len(b.spec.Bootstrap))
+		}
+		return count(len(b.spec.Files), "file")
+	case live.Secrets:
+		return count(len(b.spec.SecretEnv), "key")
+	default:
+		for _, v := range b.spec.Volumes {
+			if claim(b.name(), v.Name) == o.name {
+				return strings.TrimSuffix(v.Size+" · "+v.StorageClass, " · ")
+			}
+		}
+		return ""
+	}
+}
+
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// unreachable is for a person who waits for an answer, unlike a step, which is
+// tried again.
+func unreachable(c fleet.Cluster, cause error) error {
+	var failure *fleet.Failure
+	if errors.As(cause, &failure) {
+		return &fleet.Error{Code: fleet.CodeConflict, Message: failure.Message, Remedy: failure.Remedy, Err: cause}
+	}
+	e := fleet.Unavailable("%s does not answer now, so it could not be asked.", c.Label)
+	e.Remedy = "Look at the cluster's page: its test says what is wrong."
+	e.Err = cause
+	return e
+}
