@@ -1,0 +1,185 @@
+package postgres_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"portolan/internal/fleet"
+)
+
+func TestObservationIsReadAsItWasWritten(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	want := seenRunning(w.ID)
+	want.Generation, want.ObservedGeneration, want.Message, want.Reason = 7, 6, "waiting", "Waiting"
+	want.Conditions = []fleet.Condition{{Type: "Available", Status: "False", Since: time.Now().UTC()}}
+	b.must(b.SaveObservation(t.Context(), want))
+	got, err := b.Workload(t.Context(), w.ID)
+	b.must(err)
+	if d := cmp.Diff(&want, got.Observation, cmpopts.EquateApproxTime(time.Millisecond)); d != "" {
+		t.Fatal(d)
+	}
+	if phase, reason := b.phase(w.ID); phase != fleet.PhaseDegraded || reason != "waiting" {
+		t.Fatalf("phase %s %q", phase, reason)
+	}
+	gone := seenRunning("00000000-0000-0000-0000-000000000000")
+	b.must(b.SaveObservation(t.Context(), gone)) // dropped
+}
+
+func TestNobodyIsLedBackInTime(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	op, err := b.Begin(t.Context(), beginOf(w, fleet.VerbScale))
+	b.must(err)
+	_, err = b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+
+	ready := func() int32 {
+		s, err := b.Workload(t.Context(), w.ID)
+		b.must(err)
+		return s.Observation.Ready
+	}
+	newer := seenRunning(w.ID)
+	newer.Generation, newer.Ready = 5, 3
+	b.must(b.SaveObservation(t.Context(), newer))
+	older := seenRunning(w.ID)
+	older.Generation, older.Ready = 4, 1
+	b.must(b.SaveObservation(t.Context(), older))
+	if ready() != 3 {
+		t.Fatal("an older generation replaced a newer one")
+	}
+	// What a step saw before the watch did is late when its operation ends.
+	late := newer
+	late.SeenAt, late.Ready = newer.SeenAt.Add(-time.Second), 2
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &late}))
+	if ready() != 3 {
+		t.Fatal("a step's observation replaced a later one")
+	}
+	remade := seenRunning(w.ID)
+	remade.UID, remade.Generation, remade.Ready = "u2", 1, 4
+	b.must(b.SaveObservation(t.Context(), remade))
+	if ready() != 4 {
+		t.Fatal("a new object's observation was refused")
+	}
+}
+
+func TestB23SilenceBecomesUnknownAndHeals(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	busy := b.running("c1", "busy")
+	_, err := b.Begin(t.Context(), beginOf(busy, fleet.VerbStop))
+	b.must(err)
+	failed, op := b.deploy("c1", "failed")
+	_, err = b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Finish: fleet.OperationFailed, Failure: &fleet.Failure{Message: "No."}}))
+
+	check := func(when string, id string, want fleet.Phase) {
+		t.Helper()
+		phase, reason := b.phase(id)
+		state, err := b.Workload(t.Context(), id)
+		b.must(err)
+		domain, why := fleet.PhaseOf(state.Operation, state.Observation, time.Now())
+		if phase != want || domain != want || reason != why {
+			t.Fatalf("%s: %s %q in the list, %s %q by the domain, want %s", when, phase, reason, domain, why, want)
+		}
+		counts, err := b.PhaseCounts(t.Context(), fleet.WorkloadFilter{})
+		b.must(err)
+		page, err := b.ListWorkloads(t.Context(), fleet.WorkloadFilter{Phase: want})
+		b.must(err)
+		if counts[want] != len(page.Rows) || counts.All() != 3 {
+			t.Fatalf("%s: counts %v, page %s", when, counts, names(page.Rows))
+		}
+	}
+	check("fresh", w.ID, fleet.PhaseRunning)
+	check("fresh", busy.ID, fleet.PhaseStopping)
+	check("never seen", failed.ID, fleet.PhaseFailed)
+
+	lastSeen := time.Now().Add(-40 * time.Second)
+	b.exec(`UPDATE observations SET seen_at = $1`, lastSeen)
+	b.exec(`UPDATE workloads SET observed_at = $1 WHERE observed_at IS NOT NULL`, lastSeen)
+	check("silent", w.ID, fleet.PhaseUnknown)
+	check("silent", busy.ID, fleet.PhaseStopping)
+	check("silent", failed.ID, fleet.PhaseFailed)
+
+	b.must(b.MarkAlive(t.Context(), "c1", "apps", time.Now()))
+	check("one row beats for all", w.ID, fleet.PhaseRunning)
+	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '31 seconds'`)
+	b.must(b.MarkBroken(t.Context(), "c1", "apps", "connection refused"))
+	check("broken", w.ID, fleet.PhaseUnknown)
+	state, err := b.Workload(t.Context(), w.ID)
+	b.must(err)
+	if age := state.Observation.Age(time.Now()); age < 30*time.Second || age > 40*time.Second {
+		t.Fatalf("age %s", age)
+	}
+	u, err := b.Unreachable(t.Context(), "c1", "apps")
+	b.must(err)
+	if u.Error != "connection refused" || time.Since(u.Since) < 30*time.Second {
+		t.Fatalf("unreachable %+v", u)
+	}
+	b.must(b.MarkAlive(t.Context(), "c1", "apps", time.Now()))
+	if u, err := b.Unreachable(t.Context(), "c1", "apps"); err != nil || u != (fleet.Unreachability{}) {
+		t.Fatalf("unreachable %+v %v", u, err)
+	}
+	check("healed", w.ID, fleet.PhaseRunning)
+	b.must(b.MarkBroken(t.Context(), "none", "apps", "x")) // a cluster that is gone
+	b.must(b.MarkAlive(t.Context(), "none", "apps", time.Now()))
+}
+
+func TestLeasesGoToOneHolderAndPassOn(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	b.cluster("c2")
+	b.cluster("empty")
+	b.deploy("c1", "web")
+	other := aWorkload("c1", "other")
+	other.Namespace = "more"
+	_, err := b.Begin(t.Context(), beginOf(other, fleet.VerbDeploy))
+	b.must(err)
+	lease := func(holder string) string {
+		t.Helper()
+		got, err := b.Lease(t.Context(), holder, time.Minute)
+		b.must(err)
+		out := ""
+		for _, a := range got {
+			out += fmt.Sprintf("%s%v", a.Cluster.ID, a.Namespaces)
+		}
+		return out
+	}
+	steps := []struct{ holder, want string }{
+		{"a", "c1[apps more]"}, {"b", ""}, {"a", "c1[apps more]"},
+	}
+	for _, s := range steps {
+		if got := lease(s.holder); got != s.want {
+			t.Fatalf("%s has %q, want %q", s.holder, got, s.want)
+		}
+	}
+	b.deploy("c2", "web")
+	if got := lease("b"); got != "c2[apps]" {
+		t.Fatalf("b has %q", got)
+	}
+	b.exec(`UPDATE observer_leases SET expires_at = now() - interval '1 second' WHERE holder = 'a'`)
+	if got := lease("b"); got != "c1[apps more]c2[apps]" {
+		t.Fatalf("b has %q", got)
+	}
+	b.must(b.ReleaseLeases(t.Context(), "b"))
+	if got := lease("a"); got != "c1[apps more]c2[apps]" {
+		t.Fatalf("a has %q", got)
+	}
+	list, err := b.Workloads(t.Context(), "c1", "more")
+	b.must(err)
+	if len(list) != 1 || list[0].Name != "other" {
+		t.Fatalf("workloads %v", list)
+	}
+}
