@@ -125,7 +125,7 @@ func (b *blueprint) controller() object {
 			WithLabels(b.labels()).WithAnnotations(b.release()).
 			WithSpec(appsapply.StatefulSetSpec().
 				WithReplicas(b.replicas).WithServiceName(b.headless()).WithSelector(selector).
-				WithPodManagementPolicy("Parallel").WithTemplate(b.pod())))
+				WithPodManagementPolicy("Parallel").WithMinReadySeconds(b.minReady()).WithTemplate(b.pod())))
 	}
 	// What rolls is written out: a field that was only defaulted belongs to
 	// nobody, and would forbid a later change to Recreate.
@@ -138,7 +138,17 @@ func (b *blueprint) controller() object {
 		WithLabels(b.labels()).WithAnnotations(b.release()).
 		WithSpec(appsapply.DeploymentSpec().
 			WithReplicas(b.replicas).WithSelector(selector).WithStrategy(strategy).
-			WithProgressDeadlineSeconds(600).WithTemplate(b.pod())))
+			WithProgressDeadlineSeconds(600).WithMinReadySeconds(b.minReady()).WithTemplate(b.pod())))
+}
+
+// minReady is how many seconds a pod must stay ready to count as available.
+// Without a health check a container is ready the moment it starts, so one
+// that ends at once would pass for running.
+func (b *blueprint) minReady() int32 {
+	if b.spec.Health == nil {
+		return 3
+	}
+	return 0
 }
 
 // checksum changes when a file or the bootstrap script does.
