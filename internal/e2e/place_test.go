@@ -179,17 +179,14 @@ func (pl *place) editForm(t testing.TB) fields {
 	return form
 }
 
-// stages are the states of the latest test's stages by their names, as far as
-// the page marks them.
-func (pl *place) stageFailed(t testing.TB) string {
+// failedStage is the stage at which the latest test failed, with what its line
+// says; "" = none.
+func (pl *place) failedStage(t testing.TB) (stage, says string) {
 	t.Helper()
-	p := pl.read(t, pl.path(""))
-	for _, n := range p.with("data-stage") {
-		if attr(n, "data-stage-state") == "failed" || attr(n, "data-check-state") == "failed" || attr(n, "data-state") == "failed" {
-			return attr(n, "data-stage")
-		}
+	for _, n := range pl.read(t, pl.path("")).with("data-check-state", "failed") {
+		return attr(n, "data-check"), textOf(n)
 	}
-	return ""
+	return "", ""
 }
 
 // operation is one operation by its page.

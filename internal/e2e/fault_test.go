@@ -1,0 +1,264 @@
+package e2e
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"portolan/internal/clustertest"
+)
+
+func TestB9WithoutAClusterItServesAndSaysSo(t *testing.T) {
+	t.Parallel()
+	p := separate(t, nil)
+	p.worker(t)
+	for _, path := range []string{"/", "/admin/clusters", "/admin/clusters/new", "/workloads", "/operations", "/healthz", "/readyz"} {
+		p.read(t, path)
+	}
+	for _, answer := range []*page{
+		p.get(t, "/deploy"),
+		p.post(t, "/deploy", fields{"target": "k8s:nowhere", "runtime": "container", "name": "x", "image": "x"}),
+	} {
+		expect(t, answer, http.StatusServiceUnavailable)
+		if !answer.says("deploy requires Kubernetes") {
+			t.Errorf("%s does not say “deploy requires Kubernetes”: %s", answer.request, clipped(answer.text()))
+		}
+	}
+}
+
+// unknownAfter is when silence makes a workload's state unknown.
+const unknownAfter = 30 * time.Second
+
+func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
+	t.Parallel()
+	p := shared(t)
+	for _, fault := range []struct {
+		name   string
+		breaks func(*clustertest.FaultProxy)
+	}{
+		{"black hole", (*clustertest.FaultProxy).BlackHole},
+		{"reset", (*clustertest.FaultProxy).Reset},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			t.Parallel()
+			proxy, through := clustertest.ThroughProxy(t, real.kubeconfig(t))
+			pl := p.stake(t, real, through, nil)
+			pl.test(t, "ok")
+			running, stopped := pl.deploy(t, fields{"replicas": "2"}), pl.deploy(t, nil)
+			stopped.did(t, "stop", nil)
+			watch := p.open(t, running.path("/stream"), "")
+
+			fault.breaks(proxy)
+			begun := time.Now()
+			eventually(t, unknownAfter+patience, "unknown", func() (bool, string) {
+				_, markers := running.page(t)
+				switch markers["phase"] {
+				case "unknown":
+					return true, ""
+				case "running":
+				default:
+					t.Errorf("%v after the break it is %s", time.Since(begun), markers["phase"])
+				}
+				return false, markers["phase"]
+			})
+			if took := time.Since(begun); took < unknownAfter-2*time.Second || took > unknownAfter+15*time.Second {
+				t.Errorf("unknown after %v, not after about %v", took, unknownAfter)
+			}
+			page, markers := running.page(t)
+			if markers["desired"] != "2" || markers["ready"] != "2" {
+				t.Errorf("the last observation is not shown: %v", markers)
+			}
+			if len(elements(page.root, "time")) == 0 {
+				t.Error("the age of the last observation is not shown")
+			}
+			stopped.becomes(t, "unknown") // it was seen to be stopped, and may not be any more
+			watch.until(t, patience, "unknown on the open stream", func(m message) bool {
+				return running.markers(m.fragment())["phase"] == "unknown"
+			})
+
+			// B9: nothing is begun on a cluster that cannot be reached.
+			for verb, form := range map[string]fields{
+				"stop": nil, "restart": nil, "redeploy": nil, "scale": {"replicas": "1"},
+				"rollback": {"release": "1"}, "delete": {"confirm": running.name},
+			} {
+				expect(t, running.act(t, verb, form), http.StatusServiceUnavailable)
+			}
+			expect(t, stopped.act(t, "start", nil), http.StatusServiceUnavailable)
+			expect(t, running.get(t, running.path("/logs")), http.StatusServiceUnavailable)
+			if s, status, err := running.tryOpen(running.path("/logs/stream"), ""); err != nil || s != nil || status != http.StatusServiceUnavailable {
+				t.Errorf("the log stream: %d %v, want 503", status, err)
+			}
+			for _, path := range []string{"/workloads", "/", pl.path("")} {
+				begun := time.Now()
+				p.read(t, path)
+				if took := time.Since(begun); took > 2*time.Second {
+					t.Errorf("%s took %v", path, took)
+				}
+			}
+
+			proxy.Restore()
+			running.becomes(t, "running")
+			stopped.becomes(t, "stopped")
+			watch.until(t, patience, "running again on the open stream", func(m message) bool {
+				return running.markers(m.fragment())["phase"] == "running"
+			})
+			running.did(t, "scale", fields{"replicas": "1"})
+		})
+	}
+}
+
+// Each step of a deploy is held open, the worker is killed within it, and
+// another one has to bring the operation to its one end.
+func TestB24AKilledWorkerIsReplacedAtEachStep(t *testing.T) {
+	t.Parallel()
+	p := separate(t, map[string]string{"PORTOLAN_TAKEOVER_AFTER": "1s"})
+
+	// slow keeps each piece of an answer back for so long that the steps that
+	// only ask the API server for something last.
+	const slow = 400 * time.Millisecond
+	for _, step := range []struct {
+		name string
+		// hold is called before the deploy is posted, at when the step runs and
+		// is to be held there, release after the kill.
+		hold, at, release func(t *testing.T, proxy *clustertest.FaultProxy, w *held)
+		changes           fields
+	}{
+		{name: "namespace",
+			hold:    func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.BlackHole() },
+			release: func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Restore() },
+		},
+		{name: "objects",
+			hold:    func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Delay(slow) },
+			at:      func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.BlackHole() },
+			release: func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Restore() },
+		},
+		{name: "rollout", changes: fields{"env": "START_DELAY=4s"}},
+		{name: "address", changes: fields{"service_annotations": balancerDelay + "=never"},
+			release: func(t *testing.T, _ *clustertest.FaultProxy, w *held) {
+				annotate := []byte(`{"metadata":{"annotations":{"` + balancerDelay + `":"0s"}}}`)
+				if _, err := w.kubectl.CoreV1().Services(w.namespace).Patch(t.Context(), w.name, types.MergePatchType, annotate, metav1.PatchOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			},
+		},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			// One after the other: a kill ends the worker of all operations.
+			proxy, through := clustertest.ThroughProxy(t, real.kubeconfig(t))
+			absent := clustertest.UniqueName("absent")
+			pl := p.stake(t, real, through, fields{"exposure_mode": "load-balancer", "namespace": absent})
+			clustertest.DeleteNamespace(t, pl.kubectl, absent)
+			pl.test(t, "ok")
+			worker := p.worker(t)
+			w := &held{pl, clustertest.UniqueName("demo")}
+
+			if step.hold != nil {
+				step.hold(t, proxy, w)
+			}
+			op := pl.begin(t, pl.draft(w.name, step.changes.but(fields{"replicas": "2"})))
+			op.reaches(t, step.name, "running")
+			if step.at != nil {
+				step.at(t, proxy, w)
+			}
+			worker.kill()
+			if got := op.step(op.page(t), step.name); got != "running" {
+				t.Fatalf("killed when the step was %s: the test did not hold it", got)
+			}
+			if step.release != nil {
+				step.release(t, proxy, w)
+			}
+			p.worker(t)
+			ended := op.ends(t, "succeeded")
+			w.endedOnce(t, op, ended)
+		})
+	}
+}
+
+// held is a workload whose deploy is held open.
+type held struct {
+	*place
+	name string
+}
+
+// endedOnce checks that a deploy that was taken over left everything once.
+func (h *held) endedOnce(t *testing.T, op operation, ended *page) {
+	t.Helper()
+	steps := ended.with("data-step")
+	if len(steps) != 4 {
+		t.Errorf("%d steps, want 4", len(steps))
+	}
+	for _, step := range steps {
+		if state := attr(step, "data-state"); state != "succeeded" && state != "skipped" {
+			t.Errorf("step %s is %s", attr(step, "data-step"), state)
+		}
+	}
+	seen := map[string]bool{}
+	for _, n := range eventNumbers(ended) {
+		if seen[n] {
+			t.Errorf("event %s is there twice", n)
+		}
+		seen[n] = true
+	}
+	for n := range len(seen) {
+		if !seen[strconv.Itoa(n+1)] {
+			t.Errorf("event %d of %d is missing", n+1, len(seen))
+		}
+	}
+	w := h.workload(t, h.name)
+	if ok, state := settled(w.deployment(t)); !ok {
+		t.Errorf("it ended with %s", state)
+	}
+	sets, err := h.kubectl.AppsV1().ReplicaSets(h.namespace).List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sets.Items) != 1 {
+		t.Errorf("%d ReplicaSets, want one: the pods were rolled again", len(sets.Items))
+	}
+	count := map[string]int{}
+	for _, object := range h.objects(t) {
+		kind, _, _ := strings.Cut(object, "/")
+		count[kind]++
+	}
+	if count["Deployment"] != 1 || count["Service"] != 1 || count["Pod"] != 2 {
+		t.Errorf("made: %v", count)
+	}
+	if list := h.read(t, "/workloads?q="+h.name); len(list.with("data-workload")) != 1 {
+		t.Errorf("the list has it %d times", len(list.with("data-workload")))
+	}
+	// It stays ended, and the workload is free for the next action.
+	if again := op.page(t); op.stateOf(again) != "succeeded" || len(eventNumbers(again)) != len(seen) {
+		t.Error("the operation went on after its end")
+	}
+	w.did(t, "stop", nil)
+}
+
+// “portolan serve” is killed with its own database in the middle of a deploy.
+func TestB24AKilledServeRecoversItsDatabase(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := &portolan{name: t.Name(), dir: dir, env: settings(dir)}
+	if err := p.begin("serve"); err != nil {
+		t.Fatal(err)
+	}
+	killed := p.web
+	t.Cleanup(func() { endProcess(t, killed) })
+	pl := p.settle(t, real, nil)
+	name := clustertest.UniqueName("demo")
+	op := pl.begin(t, pl.draft(name, fields{"env": "START_DELAY=4s"}))
+	op.reaches(t, "rollout", "running")
+	killed.kill()
+
+	if err := p.begin("serve"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endProcess(t, p.web) })
+	op.portolan, pl.portolan = p, p
+	ended := op.ends(t, "succeeded")
+	(&held{pl, name}).endedOnce(t, op, ended)
+}
