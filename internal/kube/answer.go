@@ -14,7 +14,6 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -81,9 +80,9 @@ func (a *answer) ok() bool { return a != nil && a.code >= 200 && a.code < 300 }
 func (a *answer) is(code int) bool { return a != nil && a.code == code && a.status.Kind == "Status" }
 
 // explain says what is wrong with an answer that a stage has no use for.
-func (r *run) explain(a *answer, err error, waited time.Duration) outcome {
+func (r *run) explain(a *answer, err error) outcome {
 	if a == nil {
-		return r.silent(err, waited)
+		return r.silent(err)
 	}
 	at := net.JoinHostPort(r.host, r.port)
 	message := plain(a.status.Message, 240)
@@ -128,18 +127,18 @@ func (r *run) unauthorizedRemedy() string {
 func (r *run) manifest() string { return "/admin/clusters/" + r.req.Cluster.ID + "/rbac.yaml" }
 
 // silent explains a request without an answer.
-func (r *run) silent(err error, waited time.Duration) outcome {
+func (r *run) silent(err error) outcome {
 	at := net.JoinHostPort(r.host, r.port)
 	var alert tls.AlertError
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, errRefusedAddress), errors.As(err, &dial) && dial.Op == "dial":
-		return r.unreachable(err, waited)
+		return r.unreachable(err)
 	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls"):
 		return failed("A load balancer or proxy before the API server may want another client certificate.", "%s broke off the TLS connection: %s.", at, alertText(err))
 	case timedOut(err), errors.Is(err, context.Canceled):
 		return failed("The API server, or what it depends on (etcd, a webhook), hangs; or a proxy before it has lost it. Look into its log.",
-			"%s took the request and did not answer within %s.", at, seconds(waited.Round(100*time.Millisecond)))
+			"%s took the request and did not answer within %s.", at, r.waited())
 	case errors.Is(err, errNotKubernetes):
 		return failed("Check the server in the kubeconfig, its port and its path.", "What answers at %s is not a Kubernetes API server.", at)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),

@@ -78,7 +78,7 @@ func (r *run) tryService(ctx context.Context, namespace string) outcome {
 	a, err := r.ask(ctx, http.MethodPost, "/api/v1/namespaces/"+url.PathEscape(namespace)+"/services?dryRun=All", r.sampleService(), nil)
 	if err != nil {
 		if ctx.Err() != nil {
-			return r.silent(err, r.req.Deadline)
+			return r.silent(err)
 		}
 		return passed("It could not be tried: the API server did not answer.")
 	}

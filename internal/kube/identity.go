@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
@@ -31,7 +30,6 @@ func (r *run) authenticate(ctx context.Context) outcome {
 		return failed("", "The certificates of the kubeconfig cannot be used.")
 	}
 
-	began := time.Now()
 	var review authentication.SelfSubjectReview
 	a, err := r.ask(ctx, http.MethodPost, selfSubjectReviews, authentication.SelfSubjectReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: "authentication.k8s.io/v1", Kind: "SelfSubjectReview"},
@@ -39,7 +37,7 @@ func (r *run) authenticate(ctx context.Context) outcome {
 	switch {
 	case err == nil && a.ok():
 		if review.Kind != "SelfSubjectReview" {
-			return r.explain(a, errNotKubernetes, time.Since(began))
+			return r.explain(a, errNotKubernetes)
 		}
 		r.test.Identity = plain(review.Status.UserInfo.Username, 200)
 	case a.is(http.StatusForbidden):
@@ -50,10 +48,10 @@ func (r *run) authenticate(ctx context.Context) outcome {
 		// take the right to it away: that one may ask what one may do is proof
 		// enough of being known.
 		if _, a, err := r.allowed(ctx, &authorization.ResourceAttributes{Verb: "get", Resource: "pods", Namespace: r.req.Cluster.Namespace}); err != nil || !a.ok() {
-			return r.explain(a, err, time.Since(began))
+			return r.explain(a, err)
 		}
 	default:
-		return r.explain(a, err, time.Since(began))
+		return r.explain(a, err)
 	}
 	switch r.test.Identity {
 	case "system:anonymous":
@@ -93,16 +91,15 @@ const oldestMinor = 25
 
 // version asks what the server is.
 func (r *run) version(ctx context.Context) outcome {
-	began := time.Now()
 	var info version.Info
 	a, err := r.ask(ctx, http.MethodGet, "/version", nil, &info)
 	switch {
 	case a.is(http.StatusForbidden):
 		return warned("", "The API server does not tell this identity its version.")
 	case err != nil || !a.ok():
-		return r.explain(a, err, time.Since(began))
+		return r.explain(a, err)
 	case info.GitVersion == "":
-		return r.explain(a, errNotKubernetes, time.Since(began))
+		return r.explain(a, errNotKubernetes)
 	}
 	r.test.ServerVersion = plain(info.GitVersion, 80)
 	major, _ := strconv.Atoi(info.Major)
@@ -141,11 +138,15 @@ func (r *run) pin(ctx context.Context) (out outcome, ok bool) {
 			return warned("Allow the identity to get the namespace "+pinned+".",
 				"The namespace %s, by which this cluster is recognised, may not be read any more, so that it could not be compared.", pinned), true
 		default:
-			return r.explain(a, err, r.req.Deadline), false
+			return r.explain(a, err), false
 		}
 	}
 	for _, name := range append([]string{metav1.NamespaceSystem}, r.req.Cluster.Namespaces()...) {
-		if uid, a, err := read(name); err == nil && a.ok() && uid != "" {
+		uid, a, err := read(name)
+		if a == nil {
+			return r.silent(err), false
+		}
+		if err == nil && a.ok() && uid != "" {
 			r.test.ClusterUID, r.test.UIDNamespace = uid, name
 			break
 		}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	authorization "k8s.io/api/authorization/v1"
 	core "k8s.io/api/core/v1"
@@ -73,7 +72,6 @@ const (
 // look finds out about one namespace. The outcome says what is wrong where the
 // state is unknown.
 func (r *run) look(ctx context.Context, name string) (namespaceState, outcome) {
-	began := time.Now()
 	var ns core.Namespace
 	a, err := r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(name), nil, &ns)
 	switch {
@@ -95,12 +93,12 @@ func (r *run) look(ctx context.Context, name string) (namespaceState, outcome) {
 			return namespaceUnseen, outcome{}
 		}
 	case !a.is(http.StatusNotFound):
-		return namespaceUnknown, r.explain(a, err, time.Since(began))
+		return namespaceUnknown, r.explain(a, err)
 	}
 	may, a, err := r.allowed(ctx, &authorization.ResourceAttributes{Verb: "create", Resource: "namespaces"})
 	switch {
 	case err != nil || !a.ok():
-		return namespaceUnknown, r.explain(a, err, time.Since(began))
+		return namespaceUnknown, r.explain(a, err)
 	case may:
 		return namespaceCreatable, outcome{}
 	default:

@@ -94,19 +94,18 @@ func (r *run) resolve(ctx context.Context) outcome {
 
 // connect opens the TCP connection.
 func (r *run) connect(ctx context.Context) outcome {
-	began := time.Now()
 	ctx, cancel := r.share(ctx)
 	defer cancel()
 	conn, err := r.opts.Policy.dialer().DialContext(ctx, "tcp", net.JoinHostPort(r.host, r.port))
 	if err != nil {
-		return r.unreachable(err, time.Since(began))
+		return r.unreachable(err)
 	}
 	r.conn = conn
 	return passed("Connected to %s.", conn.RemoteAddr())
 }
 
 // unreachable explains why no TCP connection came about.
-func (r *run) unreachable(err error, waited time.Duration) outcome {
+func (r *run) unreachable(err error) outcome {
 	at := net.JoinHostPort(r.host, r.port)
 	switch {
 	case errors.Is(err, errRefusedAddress):
@@ -117,7 +116,7 @@ func (r *run) unreachable(err error, waited time.Duration) outcome {
 		return failed("Use the address of the API server itself.", "Portolan does not connect there: %s.", reason)
 	case timedOut(err):
 		return failed("A firewall or a security group probably drops the packets: allow TCP from where Portolan runs. A private cluster needs a route into its network.",
-			"%s did not answer within %s: neither accepted nor refused.", at, seconds(waited.Round(100*time.Millisecond)))
+			"%s did not answer within %s: neither accepted nor refused.", at, r.waited())
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return failed("Check that the API server runs and that the port is right.", "%s refused the connection: nothing listens there.", at)
 	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
@@ -139,7 +138,6 @@ func (r *run) handshake(ctx context.Context) outcome {
 		config.ServerName = r.host
 	}
 	config.NextProtos = []string{"h2", "http/1.1"}
-	began := time.Now()
 	ctx, cancel := r.share(ctx)
 	defer cancel()
 	conn := tls.Client(r.conn, config)
@@ -148,7 +146,7 @@ func (r *run) handshake(ctx context.Context) outcome {
 		r.conn = nil
 	}()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return r.insecure(err, config.ServerName, time.Since(began))
+		return r.insecure(err, config.ServerName)
 	}
 	state := conn.ConnectionState()
 	leaf := state.PeerCertificates[0]
@@ -159,7 +157,7 @@ func (r *run) handshake(ctx context.Context) outcome {
 }
 
 // insecure explains why no TLS connection came about.
-func (r *run) insecure(err error, name string, waited time.Duration) outcome {
+func (r *run) insecure(err error, name string) outcome {
 	at := net.JoinHostPort(r.host, r.port)
 	var notTLS tls.RecordHeaderError
 	var invalid x509.CertificateInvalidError
@@ -186,7 +184,7 @@ func (r *run) insecure(err error, name string, waited time.Duration) outcome {
 		return failed("A load balancer or proxy before the API server may want another name or another client certificate.", "%s broke off the TLS handshake: %s.", at, alertText(err))
 	case timedOut(err):
 		return failed("Something accepts connections on that port but is no TLS server, or a load balancer has no healthy API server behind it.",
-			"%s accepted the connection, but did not answer the TLS handshake within %s.", at, seconds(waited.Round(100*time.Millisecond)))
+			"%s accepted the connection, but did not answer the TLS handshake within %s.", at, r.waited())
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return failed("Check the port, and that a load balancer before the API server has a healthy one behind it.", "%s closed the connection during the TLS handshake.", at)
 	default:

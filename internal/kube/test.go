@@ -96,9 +96,9 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 		}
 		check.State = fleet.CheckRunning
 		report()
-		began := time.Now()
+		r.began = time.Now()
 		out := s.run(r, ctx)
-		check.Duration = time.Since(began)
+		check.Duration = time.Since(r.began)
 		check.State, check.Message, check.Remedy = out.state, out.message, out.remedy
 		if out.state == fleet.CheckFailed {
 			if s.optional {
@@ -119,6 +119,7 @@ type run struct {
 	req  TestRequest
 	test fleet.ConnectionTest
 
+	began      time.Time // of the present stage
 	config     *rest.Config
 	host, port string
 	conn       net.Conn // from connect to tls
@@ -127,6 +128,9 @@ type run struct {
 	client     *http.Client
 	absent     map[string]bool // namespaces that deploy would have to make
 }
+
+// waited is how long the present stage has taken.
+func (r *run) waited() string { return seconds(time.Since(r.began).Round(100 * time.Millisecond)) }
 
 func (r *run) close() {
 	if r.conn != nil {
