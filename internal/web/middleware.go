@@ -165,6 +165,11 @@ func originOf(address string) (string, error) {
 	return u.Scheme + "://" + u.Host, nil
 }
 
+// Secure reports whether browsers reach the public URL by TLS, so that the
+// session cookie may be kept from plain http. Without one it is not: the
+// address may be http on the loopback, where a Secure cookie would be dropped.
+func Secure(publicURL string) bool { return strings.HasPrefix(strings.ToLower(publicURL), "https://") }
+
 // clip keeps what a client chose from filling the log.
 func clip(s string, limit int) string {
 	if len(s) > limit {

@@ -1,0 +1,227 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"portolan/internal/auth"
+	"portolan/internal/fleet"
+)
+
+func TestBeforeTheFirstUserEverythingLeadsToSetup(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.client()
+	for _, path := range []string{"/", "/login", "/admin/clusters", "/workloads/x/stream", "/nowhere"} {
+		if a := c.get(path); a.status != http.StatusSeeOther || a.location() != "/setup" {
+			t.Errorf("GET %s: %d %s", path, a.status, a.location())
+		}
+	}
+	if a := c.post("/deploy", nil); a.status != http.StatusSeeOther || a.location() != "/setup" {
+		t.Errorf("POST /deploy: %d %s", a.status, a.location())
+	}
+	if a := c.get("/setup"); a.status != http.StatusOK || !strings.Contains(a.body, `name="token"`) {
+		t.Errorf("GET /setup: %d", a.status)
+	}
+	if a := c.get("/healthz"); a.status != http.StatusOK {
+		t.Errorf("GET /healthz: %d", a.status)
+	}
+}
+
+func TestSetupOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.client()
+	good := fields{"token": b.token, "email": " First@Example.com ", "password": password}
+	for name, form := range map[string]fields{
+		"token":    good.but("token", "guess"),
+		"email":    good.but("email", "<b>nobody</b>"),
+		"password": good.but("password", "short"),
+	} {
+		a := c.post("/setup", form)
+		if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, `id="e-`+name+`"`) {
+			t.Errorf("bad %s: %d", name, a.status)
+		}
+		if strings.Contains(a.body, b.token) || strings.Contains(a.body, password) || strings.Contains(a.body, "<b>nobody") {
+			t.Errorf("bad %s: the page holds what it must not", name)
+		}
+	}
+	a := c.post("/setup", good)
+	if a.status != http.StatusSeeOther || a.location() != "/" {
+		t.Fatalf("%d %s\n%s", a.status, a.location(), a.body)
+	}
+	if a := c.get("/"); a.status != http.StatusOK || !strings.Contains(a.body, "first@example.com") {
+		t.Errorf("overview after setup: %d", a.status)
+	}
+	other := b.client()
+	if a := other.post("/setup", good.but("email", "second@example.com")); a.status != http.StatusConflict {
+		t.Errorf("a second setup: %d", a.status)
+	}
+	if a := other.get("/setup"); a.status != http.StatusSeeOther || a.location() != "/login" {
+		t.Errorf("GET /setup after it: %d %s", a.status, a.location())
+	}
+	if n, err := b.db.CountUsers(t.Context()); err != nil || n != 1 {
+		t.Errorf("%d users, %v", n, err)
+	}
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.user(fleet.RoleAdmin)
+	again := c.post("/login", fields{"email": "admin@example.com", "password": password})
+	cookie := again.header.Get("Set-Cookie")
+	for _, part := range []string{auth.CookieName + "=", "HttpOnly", "SameSite=Lax", "Path=/"} {
+		if !strings.Contains(cookie, part) {
+			t.Errorf("the cookie lacks %s: %s", part, cookie)
+		}
+	}
+	if strings.Contains(cookie, "Secure") {
+		t.Errorf("Secure over plain http: %s", cookie)
+	}
+
+	t.Run("a token from before the login is worth nothing", func(t *testing.T) {
+		old := b.client()
+		fixed := strings.Repeat("f", 43)
+		a := old.post("/login", fields{"email": "admin@example.com", "password": password}, "Cookie", auth.CookieName+"="+fixed)
+		if a.status != http.StatusSeeOther || strings.Contains(a.header.Get("Set-Cookie"), fixed) {
+			t.Errorf("%d %s", a.status, a.header.Get("Set-Cookie"))
+		}
+		if a := b.client().get("/", "Cookie", auth.CookieName+"="+fixed); a.status != http.StatusSeeOther {
+			t.Errorf("the fixed token opens: %d", a.status)
+		}
+	})
+	t.Run("logout ends it", func(t *testing.T) {
+		d := b.user(fleet.RoleAdmin)
+		value := d.post("/login", fields{"email": "admin@example.com", "password": password}).header.Get("Set-Cookie")
+		token, _, _ := strings.Cut(value, ";")
+		if a := d.post("/logout", nil); a.status != http.StatusSeeOther || a.location() != "/login" {
+			t.Fatalf("%d", a.status)
+		}
+		if a := b.client().get("/", "Cookie", token); a.status != http.StatusSeeOther {
+			t.Errorf("the token still opens: %d", a.status)
+		}
+	})
+	t.Run("a new password ends all of them", func(t *testing.T) {
+		d := b.user(fleet.RoleOperator)
+		if a := d.get("/"); a.status != http.StatusOK {
+			t.Fatalf("%d", a.status)
+		}
+		if err := b.auth.ResetPassword(t.Context(), fleet.Actor{}, "operator@example.com", "another long password"); err != nil {
+			t.Fatal(err)
+		}
+		if a := d.get("/"); a.status != http.StatusSeeOther {
+			t.Errorf("the session still opens: %d", a.status)
+		}
+	})
+	t.Run("next leads back, and nowhere else", func(t *testing.T) {
+		d := b.client()
+		if a := d.get("/workloads?q=x"); a.location() != "/login?next=%2Fworkloads%3Fq%3Dx" {
+			t.Errorf("%s", a.location())
+		}
+		for next, want := range map[string]string{
+			"/workloads?q=x": "/workloads?q=x", "https://evil.example/": "/", "//evil.example": "/", `/\evil.example`: "/", "": "/",
+		} {
+			a := d.post("/login", fields{"email": "admin@example.com", "password": password, "next": next})
+			if a.location() != want {
+				t.Errorf("next=%q leads to %q", next, a.location())
+			}
+		}
+	})
+}
+
+func TestLoginSaysTheSameForAbsentAndPresentAccounts(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.user(fleet.RoleAdmin)
+	c := b.client()
+	var bodies []string
+	for _, email := range []string{"admin@example.com", "nobody@example.com"} {
+		for i := range 6 {
+			a := c.post("/login", fields{"email": email, "password": "wrong"})
+			want := http.StatusUnauthorized
+			if i == 5 {
+				want = http.StatusTooManyRequests
+			}
+			if a.status != want {
+				t.Errorf("%s, attempt %d: %d, want %d", email, i+1, a.status, want)
+			}
+			bodies = append(bodies, strings.ReplaceAll(a.body, email, "X"))
+		}
+	}
+	for i := range 6 {
+		if bodies[i] != bodies[i+6] {
+			t.Errorf("attempt %d tells an absent account from a present one", i+1)
+		}
+	}
+	if a := c.post("/login", fields{"email": "admin@example.com", "password": password}); a.status != http.StatusTooManyRequests {
+		t.Errorf("the right password while throttled: %d", a.status)
+	}
+	for _, bad := range []fields{{}, {"email": "x", "password": "y"}, {"email": "a\x00@example.com", "password": "y"}, {"email": "a@example.com"}} {
+		if a := c.post("/login", bad); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%v: %d", bad, a.status)
+		}
+	}
+}
+
+func TestCrossOriginRequests(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.user(fleet.RoleAdmin)
+	id := b.target(c, "one")
+	stream := "/admin/clusters/" + id + "/stream"
+	for _, test := range []struct {
+		method, path string
+		headers      []string
+		want         int
+	}{
+		{"POST", "/admin/clusters/test", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
+		{"POST", "/admin/clusters/test", []string{"Sec-Fetch-Site", "same-site"}, http.StatusForbidden},
+		{"POST", "/admin/clusters/test", []string{"Origin", "https://evil.example"}, http.StatusForbidden},
+		{"POST", "/admin/clusters/test", []string{"Sec-Fetch-Site", "same-origin"}, http.StatusSeeOther},
+		{"POST", "/admin/clusters/test", []string{"Origin", b.base}, http.StatusSeeOther},
+		{"POST", "/admin/clusters/test", nil, http.StatusSeeOther},
+		{"GET", stream, []string{"Sec-Fetch-Site", "cross-site"}, http.StatusForbidden},
+		{"GET", stream, []string{"Origin", "https://evil.example"}, http.StatusForbidden},
+		{"GET", stream, []string{"Sec-Fetch-Site", "same-origin"}, http.StatusOK},
+		{"GET", stream, nil, http.StatusOK},
+		{"GET", "/admin/clusters", []string{"Sec-Fetch-Site", "cross-site"}, http.StatusOK},
+	} {
+		if a := c.do(test.method, test.path, nil, test.headers...); a.status != test.want {
+			t.Errorf("%s %s %v: %d, want %d", test.method, test.path, test.headers, a.status, test.want)
+		}
+	}
+}
+
+func TestSecurityHeaders(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.user(fleet.RoleViewer)
+	for _, path := range []string{"/", "/nowhere", "/healthz", "/login"} {
+		h := c.get(path).header
+		if got := h.Get("Content-Security-Policy"); got != "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'" {
+			t.Errorf("%s: policy %q", path, got)
+		}
+		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Referrer-Policy") == "" {
+			t.Errorf("%s: %v", path, h)
+		}
+	}
+}
+
+func TestAnErrorShowsItsNumberAndNothingElse(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.user(fleet.RoleAdmin)
+	b.db.Close()
+	a := c.get("/workloads")
+	if a.status != http.StatusInternalServerError || !strings.Contains(a.body, a.header.Get("X-Request-Id")) {
+		t.Errorf("%d\n%s", a.status, a.body)
+	}
+	if strings.Contains(a.body, "pool") || strings.Contains(a.body, "postgres") {
+		t.Errorf("the page tells what only the log may: %s", a.body)
+	}
+	if a := c.get("/readyz"); a.status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz: %d", a.status)
+	}
+}
