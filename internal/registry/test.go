@@ -67,7 +67,8 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 func (r *Registry) run(test fleet.ConnectionTest, c fleet.Cluster, raw []byte, readErr error) {
 	ctx := r.ctx
 	save := func(t fleet.ConnectionTest) {
-		t.ID, t.ClusterID, t.Fingerprint, t.Trigger, t.Actor = test.ID, test.ClusterID, test.Fingerprint, test.Trigger, test.Actor
+		// The fingerprint is the tester's: that of the bytes it was given.
+		t.ID, t.ClusterID, t.Trigger, t.Actor = test.ID, test.ClusterID, test.Trigger, test.Actor
 		t.StartedAt, t.Deadline = test.StartedAt, test.Deadline
 		// Stored also while the process shuts down: a test must not stay running.
 		write, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

@@ -1,0 +1,376 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube"
+	"portolan/internal/kube/live"
+)
+
+// namespace watches our workloads in one namespace of one cluster. It keeps no
+// more of the objects than observations need.
+type namespace struct {
+	*Observer
+	cluster fleet.Cluster
+	name    string
+
+	workloads   map[string]fleet.Workload // by id
+	controllers map[string]*live.Controller
+	pods        map[string]map[string]*live.Pod // by workload id, then by UID
+	services    map[string]*live.Service
+	saved       map[string]*fleet.Observation // as last stored by this watch
+}
+
+// run watches until ctx ends. A watch that breaks is begun anew, ever more
+// rarely; meanwhile the age of what was seen grows, and nothing is concluded
+// from the silence.
+func (n *namespace) run(ctx context.Context) {
+	backoff := n.firstBackoff()
+	for {
+		began := time.Now()
+		err := n.watch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			n.opts.Logger.DebugContext(ctx, "watch broke", "cluster", n.cluster.ID, "namespace", n.name, "err", err)
+			if markErr := n.store.MarkBroken(ctx, n.cluster.ID, n.name, err.Error()); markErr != nil && ctx.Err() == nil {
+				n.opts.Logger.WarnContext(ctx, "mark a watch broken", "cluster", n.cluster.ID, "err", markErr)
+			}
+		}
+		if err == nil || time.Since(began) > n.opts.MaxBackoff {
+			backoff = n.firstBackoff()
+		}
+		// Spread out, so that the watches of a server that comes back do not
+		// all come at once.
+		wait := backoff/2 + rand.N(backoff/2)
+		if err == nil {
+			wait = 0
+		}
+		backoff = min(n.opts.MaxBackoff, 2*backoff)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (n *namespace) firstBackoff() time.Duration { return min(500*time.Millisecond, n.opts.MaxBackoff) }
+
+// event is one thing that a stream saw.
+type event struct {
+	change     live.Change
+	controller *live.Controller
+	pod        *live.Pod
+}
+
+// watch lists, stores what it sees, and follows the changes until something
+// breaks; nil when it only has to begin with a new list.
+func (n *namespace) watch(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client, err := n.clients.Get(ctx, &n.cluster)
+	if err != nil {
+		return err
+	}
+	versions, err := n.list(ctx, client)
+	if err != nil {
+		return err
+	}
+	if err := n.saveAll(ctx); err != nil {
+		return err
+	}
+	if err := n.store.MarkAlive(ctx, n.cluster.ID, n.name, time.Now()); err != nil {
+		return err
+	}
+
+	events := make(chan event)
+	group, streams := errgroup.WithContext(ctx)
+	for r, version := range versions {
+		group.Go(func() error { return n.stream(streams, client, r, version, events) })
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- group.Wait() }()
+	err = n.follow(ctx, client, events, ended)
+	cancel()
+	if errors.Is(err, live.ErrExpired) || errors.Is(err, errClosed) {
+		return nil
+	}
+	return err
+}
+
+// list reads everything anew and returns the versions to watch from. Only the
+// kinds that workloads here have are watched.
+func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Resource]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.ProbeTime)
+	defer cancel()
+	if err := n.loadWorkloads(ctx); err != nil {
+		return nil, err
+	}
+	n.controllers, n.pods = map[string]*live.Controller{}, map[string]map[string]*live.Pod{}
+	n.saved = map[string]*fleet.Observation{}
+	versions := map[live.Resource]string{}
+	for _, r := range n.kinds() {
+		list, version, err := live.List[live.Controller](ctx, client.Typed, r, n.name, n.ours())
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", r.Plural, err)
+		}
+		versions[r] = version
+		for i := range list {
+			n.controllers[list[i].Labels.Workload] = &list[i]
+		}
+	}
+	pods, version, err := live.List[live.Pod](ctx, client.Typed, live.Pods, n.name, n.ours())
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	versions[live.Pods] = version
+	for i := range pods {
+		n.see(event{change: live.Added, pod: &pods[i]})
+	}
+	_, err = n.readServices(ctx, client)
+	return versions, err
+}
+
+func (n *namespace) ours() live.Query {
+	return live.Query{Labels: live.SelectAll(n.opts.Installation)}
+}
+
+// kinds are those of the workloads that are here.
+func (n *namespace) kinds() []live.Resource {
+	var deployments, sets bool
+	for _, w := range n.workloads {
+		sets = sets || w.Kind == fleet.KindStatefulSet
+		deployments = deployments || w.Kind != fleet.KindStatefulSet
+	}
+	var out []live.Resource
+	if deployments {
+		out = append(out, live.Deployments)
+	}
+	if sets {
+		out = append(out, live.StatefulSets)
+	}
+	return out
+}
+
+func (n *namespace) loadWorkloads(ctx context.Context) error {
+	list, err := n.store.Workloads(ctx, n.cluster.ID, n.name)
+	if err != nil {
+		return err
+	}
+	n.workloads = map[string]fleet.Workload{}
+	for _, w := range list {
+		n.workloads[w.ID] = w
+	}
+	return nil
+}
+
+// readServices is also the probe: it shows that the server answers, and it
+// brings what no stream is kept open for. It returns the ids of the workloads
+// whose Service has changed.
+func (n *namespace) readServices(ctx context.Context, client *kube.Client) (changed []string, err error) {
+	list, _, err := live.List[live.Service](ctx, client.Typed, live.Services, n.name, n.ours())
+	if err != nil {
+		return nil, fmt.Errorf("list services: %w", err)
+	}
+	before := n.services
+	n.services = map[string]*live.Service{}
+	for i := range list {
+		s := &list[i]
+		w, ok := n.workloads[s.Labels.Workload]
+		if !ok || s.Name != w.Name {
+			continue // such as the headless one of a StatefulSet
+		}
+		n.services[w.ID] = s
+		if old := before[w.ID]; old == nil || old.ResourceVersion != s.ResourceVersion {
+			changed = append(changed, w.ID)
+		}
+	}
+	for id := range before {
+		if n.services[id] == nil {
+			changed = append(changed, id)
+		}
+	}
+	return changed, nil
+}
+
+// errClosed says that a stream ended in order.
+var errClosed = errors.New("observe: the stream was closed")
+
+// stream passes on the changes of one resource.
+func (n *namespace) stream(ctx context.Context, client *kube.Client, r live.Resource, version string, events chan<- event) error {
+	pass := func(e event) error {
+		if e.change == live.Bookmark {
+			return nil
+		}
+		select {
+		case events <- e:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var err error
+	if r == live.Pods {
+		err = live.Watch(ctx, client.Typed, r, n.name, n.ours(), version, func(c live.Change, p *live.Pod) error {
+			return pass(event{change: c, pod: p})
+		})
+	} else {
+		err = live.Watch(ctx, client.Typed, r, n.name, n.ours(), version, func(c live.Change, o *live.Controller) error {
+			return pass(event{change: c, controller: o})
+		})
+	}
+	if err == nil {
+		err = errClosed
+	}
+	return err
+}
+
+// follow stores what the streams see, and probes the server while they are
+// quiet.
+func (n *namespace) follow(ctx context.Context, client *kube.Client, events <-chan event, ended <-chan error) error {
+	dirty := map[string]bool{}
+	flush := time.NewTimer(time.Hour)
+	defer flush.Stop()
+	probe := time.NewTicker(n.opts.ProbeEvery)
+	defer probe.Stop()
+	mark := func(ids ...string) {
+		for _, id := range ids {
+			if len(dirty) == 0 {
+				flush.Reset(n.opts.Coalesce)
+			}
+			dirty[id] = true
+		}
+	}
+	for {
+		select {
+		case e := <-events:
+			mark(n.see(e))
+		case <-flush.C:
+			if err := n.flush(ctx, dirty); err != nil {
+				return err
+			}
+			clear(dirty)
+		case <-probe.C:
+			changed, err := n.probe(ctx, client)
+			if err != nil {
+				return err
+			}
+			mark(changed...)
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// see takes in one change and returns the id of its workload.
+func (n *namespace) see(e event) string {
+	if e.controller != nil {
+		id := e.controller.Labels.Workload
+		if e.change == live.Deleted {
+			delete(n.controllers, id)
+		} else {
+			n.controllers[id] = e.controller
+		}
+		return id
+	}
+	id := e.pod.Labels.Workload
+	if e.change == live.Deleted {
+		delete(n.pods[id], e.pod.UID)
+		if len(n.pods[id]) == 0 {
+			delete(n.pods, id)
+		}
+		return id
+	}
+	if n.pods[id] == nil {
+		n.pods[id] = map[string]*live.Pod{}
+	}
+	n.pods[id][e.pod.UID] = e.pod
+	return id
+}
+
+// probe shows that the server answers, looks for workloads that are new, and
+// returns those to look at again.
+func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, error) {
+	at := time.Now()
+	limited, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
+	defer cancel()
+	kinds := len(n.kinds())
+	if err := n.loadWorkloads(limited); err != nil {
+		return nil, err
+	}
+	if len(n.kinds()) > kinds {
+		return nil, errClosed // a kind that is not watched yet
+	}
+	changed, err := n.readServices(limited, client)
+	if err != nil {
+		return nil, err
+	}
+	for id := range n.workloads {
+		if n.saved[id] == nil {
+			changed = append(changed, id)
+		}
+	}
+	return changed, n.store.MarkAlive(ctx, n.cluster.ID, n.name, at)
+}
+
+// flush stores the observations of the workloads that changed.
+func (n *namespace) flush(ctx context.Context, dirty map[string]bool) error {
+	for id := range dirty {
+		if _, ok := n.workloads[id]; ok {
+			continue
+		}
+		kinds := len(n.kinds())
+		if err := n.loadWorkloads(ctx); err != nil {
+			return err
+		}
+		if len(n.kinds()) > kinds {
+			return errClosed
+		}
+		break
+	}
+	for id := range dirty {
+		if w, ok := n.workloads[id]; ok {
+			if err := n.save(ctx, w); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (n *namespace) saveAll(ctx context.Context) error {
+	for _, w := range n.workloads {
+		if err := n.save(ctx, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// save stores what is seen of a workload, unless it says nothing new.
+func (n *namespace) save(ctx context.Context, w fleet.Workload) error {
+	sight := live.Sight{Kind: w.Kind, Controller: n.controllers[w.ID], Service: n.services[w.ID]}
+	for _, p := range n.pods[w.ID] {
+		sight.Pods = append(sight.Pods, *p)
+	}
+	o := sight.Observation(w.ID, w.Namespace, n.cluster.Exposure, time.Now())
+	if old := n.saved[w.ID]; old != nil && sameState(old, &o) {
+		return nil
+	}
+	if err := n.store.SaveObservation(ctx, o); err != nil {
+		return err
+	}
+	n.saved[w.ID] = &o
+	return nil
+}
