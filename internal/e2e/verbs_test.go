@@ -11,6 +11,7 @@ import (
 
 	apps "k8s.io/api/apps/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
+	rbac "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -633,4 +634,54 @@ func TestB22TheSnapshotEqualsTheLiveObject(t *testing.T) {
 		}
 		return equal()
 	})
+}
+
+func TestB16AForbiddenDeleteFailsAndKeepsTheRow(t *testing.T) {
+	t.Parallel()
+	raw := real.kubeconfig(t)
+	kubectl := clustertest.Client(t, raw)
+	namespace := clustertest.Namespace(t, kubectl)
+	role := &rbac.Role{
+		ObjectMeta: metav1.ObjectMeta{Name: "worker"},
+		Rules:      []rbac.PolicyRule{{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}}},
+	}
+	if _, err := kubectl.RbacV1().Roles(namespace).Create(t.Context(), role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	binding := &rbac.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "worker"},
+		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "Role", Name: "worker"},
+		Subjects:   []rbac.Subject{{Kind: rbac.ServiceAccountKind, Name: "worker", Namespace: namespace}},
+	}
+	if _, err := kubectl.RbacV1().RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pl := shared(t).stake(t, real, clustertest.AccountKubeconfig(t, raw, namespace, "worker"), fields{"namespace": namespace})
+	pl.test(t, "ok")
+	w := pl.deploy(t, nil)
+
+	// From now on Services may not be deleted.
+	role.Rules = []rbac.PolicyRule{
+		{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"get", "list", "watch", "create", "patch", "update"}},
+		{APIGroups: []string{"apps"}, Resources: []string{"*"}, Verbs: []string{"*"}},
+	}
+	if _, err := kubectl.RbacV1().Roles(namespace).Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	ended := w.does(t, "delete", fields{"confirm": w.name}).ends(t, "failed")
+	if !ended.says("Service/"+w.name) || !ended.says("forbid") {
+		t.Errorf("it does not name what was forbidden: %s", clipped(ended.text()))
+	}
+	w.read(t, w.path("")) // the row is kept
+	role.Rules = []rbac.PolicyRule{{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}}}
+	if _, err := kubectl.RbacV1().Roles(namespace).Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.did(t, "delete", fields{"confirm": w.name})
+	pl.namespace = namespace
+	for _, object := range pl.objects(t) {
+		if !strings.HasPrefix(object, "Secret/") { // the service account's, if any
+			t.Errorf("left after the delete: %s", object)
+		}
+	}
 }
