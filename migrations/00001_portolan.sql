@@ -147,7 +147,7 @@ CREATE TABLE workloads (
 
     -- What lists show and search, kept in step by every write that changes it.
     image        text NOT NULL DEFAULT '', -- of the release
-    phase        text NOT NULL DEFAULT 'unknown', -- as of the latest write; age is judged when it is read
+    phase        text COLLATE "C" NOT NULL DEFAULT 'unknown', -- as of the latest write; age is judged when it is read
     phase_reason text NOT NULL DEFAULT '',
     phase_since  timestamptz NOT NULL DEFAULT now(),
     busy         boolean NOT NULL DEFAULT false, -- has an unfinished operation
@@ -254,7 +254,8 @@ CREATE TABLE observations (
 ) WITH (fillfactor = 70);
 
 -- A watch of one namespace. Its proof of life is the proof for every
--- observation made there, so that a quiet watch costs one row a beat.
+-- observation made there, so that a quiet watch costs one row a beat. A row is
+-- there from the first workload of the namespace on.
 CREATE TABLE observation_sources (
     cluster_id text COLLATE "C" NOT NULL REFERENCES clusters (id) ON DELETE CASCADE,
     namespace  text COLLATE "C" NOT NULL,

@@ -13,13 +13,13 @@ import (
 
 // The phase of a workload's row is true while its observation is fresh. Read,
 // it is unknown once the last proof of life is too old, unless an operation is
-// at work: what fleet.PhaseOf says of one workload, said in SQL of many. The
-// row of w and its source s (which may be missing) are joined as joinSource does.
+// at work: what fleet.PhaseOf says of one workload, said in SQL of many. Every
+// workload w has a source s, from its first transaction on.
 var (
+	cutoffSQL  = fmt.Sprintf(`(now() - interval '%d milliseconds')`, fleet.UnknownAfter.Milliseconds())
 	seenSQL    = `greatest(w.observed_at, s.alive_at)`
-	staleSQL   = fmt.Sprintf(`(NOT w.busy AND w.observed_at IS NOT NULL AND %s < now() - interval '%d milliseconds')`, seenSQL, fleet.UnknownAfter.Milliseconds())
-	phaseSQL   = `CASE WHEN ` + staleSQL + ` THEN 'unknown' ELSE w.phase END`
-	joinSource = ` LEFT JOIN observation_sources s ON s.cluster_id = w.cluster_id AND s.namespace = w.namespace`
+	staleSQL   = `(NOT w.busy AND w.observed_at IS NOT NULL AND ` + seenSQL + ` < ` + cutoffSQL + `)`
+	joinSource = ` JOIN observation_sources s ON s.cluster_id = w.cluster_id AND s.namespace = w.namespace`
 )
 
 type workloadListRow struct {
@@ -107,7 +107,7 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 	case fleet.PhaseUnknown:
 		where = append(where, "(w.phase = 'unknown' OR "+staleSQL+")")
 	default: // so that the index on phase serves
-		where, args["phase"] = append(where, "w.phase = @phase AND NOT coalesce("+staleSQL+", false)"), f.Phase
+		where, args["phase"] = append(where, "w.phase = @phase AND NOT "+staleSQL), f.Phase
 	}
 	if id != "" {
 		where = append(where, "(w.name, w.id) > (@name, @id::uuid)")
@@ -138,10 +138,18 @@ func (db *DB) PhaseCounts(ctx context.Context, f fleet.WorkloadFilter) (fleet.Ph
 		Count int
 	}
 	args := pgx.NamedArgs{}
-	where := workloadWhere(f, args)
+	where := strings.Join(workloadWhere(f, args), " AND ")
+	// All are counted as they are stored, which an index alone answers; then
+	// those of the few silent sources are moved to unknown.
 	rows, err := many[row](ctx, db.pool, `
-		SELECT `+phaseSQL+` AS phase, count(*) AS count FROM workloads w`+joinSource+`
-		WHERE `+strings.Join(where, " AND ")+` GROUP BY 1`, args)
+		SELECT phase, sum(n)::int AS count FROM (
+			SELECT w.phase, count(*) AS n FROM workloads w WHERE `+where+` GROUP BY 1
+			UNION ALL
+			SELECT moved.phase, moved.n FROM (
+				SELECT w.phase, count(*) AS n FROM workloads w`+joinSource+`
+				WHERE `+where+` AND (s.alive_at IS NULL OR s.alive_at < `+cutoffSQL+`) AND `+staleSQL+` GROUP BY 1
+			) stale, LATERAL (VALUES (stale.phase, -stale.n), ('unknown', stale.n)) AS moved (phase, n)
+		) counts GROUP BY 1 HAVING sum(n) > 0`, args)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: phases: %w", err)
 	}

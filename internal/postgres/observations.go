@@ -83,16 +83,11 @@ func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation) error {
 // object changes nothing, and neither does a step's when the watch has seen
 // something since: whoever reads must not be led back in time.
 func saveObservation(ctx context.Context, tx pgx.Tx, workloadID string, o fleet.Observation, by source) error {
-	var exists bool
-	err := tx.QueryRow(ctx, `SELECT true FROM workloads WHERE id = $1 FOR UPDATE`, workloadID).Scan(&exists)
-	if absent(err) {
-		return nil
-	}
-	if err != nil {
+	if exists, err := lockWorkload(ctx, tx, workloadID); err != nil || !exists {
 		return err
 	}
 	now := time.Now().UTC()
-	_, err = tx.Exec(ctx, `
+	_, err := tx.Exec(ctx, `
 		INSERT INTO observations AS old (workload_id, seen_at, changed_at, present, uid, generation, observed_generation,
 			desired, current, ready, available, updated, release, health, message, reason, conditions, pods, endpoints)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)

@@ -70,12 +70,19 @@ func (db *DB) Workloads(ctx context.Context, clusterID, namespace string) ([]fle
 	return out, nil
 }
 
+// insertWorkload inserts a workload and, if it is the first there, the source
+// of its namespace, which nobody watches yet.
 func insertWorkload(ctx context.Context, tx pgx.Tx, w fleet.Workload) error {
-	_, err := tx.Exec(ctx, `
+	if _, err := tx.Exec(ctx, `
 		INSERT INTO workloads (id, name, cluster_id, namespace, runtime, kind, release, replicas, stopped, created_by, created_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, now()))`,
 		w.ID, w.Name, w.ClusterID, w.Namespace, w.Runtime, w.Kind, w.Release, w.Replicas, w.Stopped, w.CreatedBy,
-		nullTime(w.CreatedAt))
+		nullTime(w.CreatedAt)); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `
+		INSERT INTO observation_sources (cluster_id, namespace) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+		w.ClusterID, w.Namespace)
 	return err
 }
 
@@ -90,17 +97,21 @@ func changeWorkload(ctx context.Context, tx pgx.Tx, w fleet.Workload) error {
 	return err
 }
 
+// lockWorkload locks a workload's row until the transaction ends, if it is there.
+func lockWorkload(ctx context.Context, tx pgx.Tx, id string) (exists bool, err error) {
+	err = tx.QueryRow(ctx, `SELECT true FROM workloads WHERE id = $1 FOR UPDATE`, id).Scan(&exists)
+	if absent(err) {
+		return false, nil
+	}
+	return exists, err
+}
+
 // refreshPhase computes a workload's phase anew and stores it. It locks the
 // workload's row first, so that of two writers the second sees what the first
 // wrote. The age of the observation is left out here: it is judged when the
 // phase is read. A workload that is gone is no error.
 func refreshPhase(ctx context.Context, tx pgx.Tx, workloadID string) error {
-	var had fleet.Phase
-	err := tx.QueryRow(ctx, `SELECT phase FROM workloads WHERE id = $1 FOR UPDATE`, workloadID).Scan(&had)
-	if absent(err) {
-		return nil
-	}
-	if err != nil {
+	if exists, err := lockWorkload(ctx, tx, workloadID); err != nil || !exists {
 		return err
 	}
 	op, err := latestOperation(ctx, tx, workloadID)
