@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"io"
+	"mime"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -18,9 +19,9 @@ var neverShown = []string{"kubeconfig", "secret_env", "password", "token"}
 // readForm returns the fields of a POST, each once. A file of the field
 // kubeconfig_file takes the place of an empty kubeconfig.
 func readForm(r *http.Request) (map[string]string, error) {
-	err := r.ParseMultipartForm(clusterBody)
-	if errors.Is(err, http.ErrNotMultipart) {
-		err = r.ParseForm()
+	err := r.ParseForm() // ParseMultipartForm alone would hide its error
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == "multipart/form-data" {
+		err = r.ParseMultipartForm(clusterBody)
 	}
 	if err != nil {
 		var tooLarge *http.MaxBytesError

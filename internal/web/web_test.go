@@ -286,7 +286,7 @@ type testers struct{ state fleet.TestState }
 
 func (k *testers) Test(_ context.Context, r registry.TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest {
 	t := fleet.ConnectionTest{
-		State: fleet.TestRunning, ServerVersion: "v1.36.3",
+		State: fleet.TestRunning, Fingerprint: r.Cluster.Fingerprint(), ServerVersion: "v1.36.3",
 		Checks: []fleet.Check{{Stage: fleet.StageConnect, State: fleet.CheckRunning}},
 	}
 	progress(t)
