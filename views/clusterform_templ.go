@@ -316,7 +316,7 @@ func clusterIdentity(v ClusterForm) templ.Component {
 			templ_7745c5c3_Var11 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<fieldset class=\"card group\"><legend class=\"card-head\">Identity</legend><div class=\"card-body fields\"><div class=\"field\" data-field-name=\"provider\"><label for=\"f-provider\">Provider</label> <select id=\"f-provider\" name=\"provider\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<fieldset class=\"card part\"><legend class=\"card-head\">Identity</legend><div class=\"card-body fields\"><div class=\"field\" data-field-name=\"provider\"><label for=\"f-provider\">Provider</label> <select id=\"f-provider\" name=\"provider\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -498,7 +498,7 @@ func clusterCredential(v ClusterForm) templ.Component {
 			templ_7745c5c3_Var18 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 36, "<fieldset class=\"card group\"><legend class=\"card-head\">Credential</legend><div class=\"card-body fields\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 36, "<fieldset class=\"card part\"><legend class=\"card-head\">Credential</legend><div class=\"card-body fields\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -851,7 +851,7 @@ func clusterNamespaces(v ClusterForm) templ.Component {
 			templ_7745c5c3_Var31 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 73, "<fieldset class=\"card group\"><legend class=\"card-head\">Namespaces</legend><div class=\"card-body fields\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 73, "<fieldset class=\"card part\"><legend class=\"card-head\">Namespaces</legend><div class=\"card-body fields\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -900,7 +900,7 @@ func clusterExposure(v ClusterForm) templ.Component {
 			templ_7745c5c3_Var32 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 75, "<fieldset class=\"card group\"><legend class=\"card-head\">Exposure</legend><div class=\"card-body fields\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 75, "<fieldset class=\"card part\"><legend class=\"card-head\">Exposure</legend><div class=\"card-body fields\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -28,9 +28,11 @@
       this.choice = part("choice");
       this.find = new Find(this, part("find"), part("found"));
       this.address = root.dataset.logs;
+      this.resized = new ResizeObserver(() => { if (this.follow) this.toEnd(); });
+      this.resized.observe(this.box);
       this.clear();
       this.controls(part);
-      if (this.notice.hidden && this.address) this.start();
+      this.start();
     }
 
     clear() {
@@ -229,7 +231,9 @@
       }
       for (let i = 0; i < fresh.length; ) {
         if (!this.chunk || this.chunk.childElementCount >= CHUNK) {
+          if (this.chunk) this.resized.unobserve(this.chunk);
           this.chunk = document.createElement("div");
+          this.resized.observe(this.chunk);
           this.chunk.className = "log-chunk";
           this.box.append(this.chunk);
         }
