@@ -27,8 +27,8 @@ type Begin struct {
 // Change is what the holder of an operation records in one transaction. Zero
 // fields change nothing.
 type Change struct {
+	Events []Event // what happened before the steps changed; Seq and OperationID are filled in
 	Steps  []Step  // new states, in order; each also becomes an event
-	Events []Event // appended after those of Steps; Seq and OperationID are filled in
 
 	// Finish ends the operation; it becomes the last event.
 	Finish  OperationState

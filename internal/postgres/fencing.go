@@ -156,11 +156,11 @@ func (db *DB) Record(ctx context.Context, id string, token int64, c fleet.Change
 		if err != nil {
 			return err
 		}
-		events, err := recordSteps(ctx, tx, id, c.Steps)
+		steps, err := recordSteps(ctx, tx, id, c.Steps)
 		if err != nil {
 			return err
 		}
-		events = append(events, c.Events...)
+		events := slices.Concat(c.Events, steps)
 		if c.Finish != "" {
 			event, err := finish(ctx, tx, op, c)
 			if err != nil {

@@ -363,7 +363,6 @@ func TestRecordTellsTheWholeStoryInEvents(t *testing.T) {
 			{Name: fleet.StepNamespace, State: fleet.StepRunning}, {Name: fleet.StepNamespace, State: fleet.StepSucceeded, Message: "there"},
 			{Name: fleet.StepObjects, State: fleet.StepRunning},
 		},
-		Events: []fleet.Event{{Type: fleet.EventWarning, Reason: "PortTaken", Object: "Service/web", Message: "31000 is taken."}},
 	}))
 	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Steps: []fleet.Step{{Name: fleet.StepObjects, State: fleet.StepRunning}}}))
 	if err := b.Record(t.Context(), op.ID, 1, fleet.Change{Steps: []fleet.Step{{Name: fleet.StepNamespace, State: fleet.StepRunning}}}); err == nil || errors.Is(err, fleet.ErrFenced) {
@@ -371,6 +370,7 @@ func TestRecordTellsTheWholeStoryInEvents(t *testing.T) {
 	}
 	replicas, stopped, obs := int32(4), true, seenRunning(w.ID)
 	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{
+		Events: []fleet.Event{{Type: fleet.EventWarning, Reason: "PortTaken", Object: "Service/web", Message: "31000 is taken."}},
 		Steps:  []fleet.Step{{Name: fleet.StepObjects, State: fleet.StepSucceeded}},
 		Finish: fleet.OperationSucceeded, ReleaseSucceeded: 1, Replicas: &replicas, Stopped: &stopped, Observation: &obs,
 	}))
