@@ -46,7 +46,7 @@ func (c *client) open(t testing.TB, path, lastID string) *stream {
 		t.Fatalf("GET %s: %v", path, err)
 	}
 	if s == nil {
-		t.Fatalf("GET %s: %d, no stream", path, status)
+		t.Fatalf("GET %s: %d, no stream: %s", path, status, clipped(c.get(t, path).text()))
 	}
 	t.Cleanup(s.close)
 	return s
