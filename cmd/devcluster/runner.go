@@ -107,7 +107,7 @@ func (r *runner) launch(p program) error {
 	_ = process.Release()
 	slog.Info("started", "program", p.name, "pid", pid)
 	if os.Getpid() != 1 { // a node's pids mean nothing outside it
-		if err := os.WriteFile(r.cluster.path("pids", p.name), fmt.Appendln(nil, pid), 0o600); err != nil {
+		if err := r.cluster.recordPID(p.name, pid); err != nil {
 			return err
 		}
 	}
@@ -115,6 +115,11 @@ func (r *runner) launch(p program) error {
 		return p.started(pid)
 	}
 	return nil
+}
+
+// recordPID keeps a program's process id, for people and tests.
+func (c *cluster) recordPID(name string, pid int) error {
+	return os.WriteFile(c.path("pids", name), fmt.Appendln(nil, pid), 0o600)
 }
 
 // reap waits for children until there are none, and reports those that should
@@ -146,13 +151,16 @@ func (r *runner) reap() {
 }
 
 // memberEnvironment is this process's environment, marked. What would make the
-// cluster's programs behave differently is left out.
+// cluster's programs behave differently is left out, and the folders where a
+// node's programs are come last in the PATH: su without a dash leaves them out.
 func memberEnvironment(dir string) []string {
 	environment := []string{memberVariable + "=" + dir}
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		switch {
 		case name == memberVariable, name == "KUBECONFIG", name == "NOTIFY_SOCKET":
+		case name == "PATH":
+			environment = append(environment, entry+":/usr/sbin:/sbin:/usr/bin:/bin")
 		case strings.HasPrefix(name, "ETCD_"), strings.HasPrefix(name, "KWOK_"), strings.HasPrefix(name, "CONTAINERD_"):
 		case strings.HasSuffix(strings.ToLower(name), "_proxy"):
 		default:

@@ -31,6 +31,9 @@ func (s *superviseCommand) Run() error {
 	if err != nil {
 		return err
 	}
+	if err := c.recordPID("supervisor", os.Getpid()); err != nil {
+		return err
+	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
