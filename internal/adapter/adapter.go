@@ -31,7 +31,7 @@ type Options struct {
 	ImagePullAfter       time.Duration // how long an image may fail to be pulled; 25 s
 	BlockedAfter         time.Duration // how long a container may be refused by its node for its configuration; 15 s
 	CrashLoopRestarts    int32         // after how many restarts a crash loop is one; 3
-	LogQueueBytes        int           // what a slow viewer of logs may be behind; 4 MiB
+	LogQueueBytes        int           // what a slow viewer of logs may be behind; 16 MiB
 	LogReconnectInterval time.Duration // the longest wait before a broken log is read again; 3 s
 }
 
@@ -50,7 +50,7 @@ func (o Options) withDefaults() Options {
 		o.CrashLoopRestarts = 3
 	}
 	if o.LogQueueBytes == 0 {
-		o.LogQueueBytes = 4 << 20
+		o.LogQueueBytes = 16 << 20
 	}
 	return o
 }
@@ -61,11 +61,12 @@ type Adapter struct {
 	clients Clients
 	opts    Options
 	now     func() time.Time
+	hub     *hub
 }
 
 // New returns an Adapter that speaks through clients.
 func New(clients Clients, opts Options) *Adapter {
-	return &Adapter{clients: clients, opts: opts.withDefaults(), now: time.Now}
+	return &Adapter{clients: clients, opts: opts.withDefaults(), now: time.Now, hub: &hub{feeds: map[feedKey]*feed{}}}
 }
 
 // Do works at a step for at most slice, or a little longer where a request is

@@ -17,43 +17,16 @@ import (
 // Logs opens the logs of workloads.
 type Logs interface {
 	// OpenLog begins to read a log. An Error says why there is none to read.
-	OpenLog(ctx context.Context, q LogQuery) (LogStream, error)
-}
-
-// LogQuery says which log, and from where on.
-type LogQuery struct {
-	Workload  fleet.Workload
-	Pod       string // "" = all of them, merged
-	Container string // "" = the main one
-	Tail      int    // how many earlier lines of each container come first
-	Previous  bool   // of the container before its last restart
-	Since     time.Time
-	After     string // the Position of the last line that the reader has; "" = none
+	OpenLog(ctx context.Context, q fleet.LogQuery) (LogStream, error)
 }
 
 // LogStream is a log that is being read.
 type LogStream interface {
 	// Next waits for lines and returns those that are there. io.EOF is the end
 	// of a log that does not go on.
-	Next(ctx context.Context) (LogBatch, error)
+	Next(ctx context.Context) (fleet.LogBatch, error)
 	// Close lets go of the log.
 	Close()
-}
-
-// LogBatch is what a log holds since the batch before.
-type LogBatch struct {
-	Missed int    // lines before these that this reader was too slow for
-	Gap    string // why lines before these are missing, when they are, however many
-	Lines  []LogLine
-	Note   string // something to say above the lines, such as which pod ended
-}
-
-// LogLine is one line of a log.
-type LogLine struct {
-	At       time.Time
-	Pod      string // full name
-	Text     string // without its line break
-	Position string // from which reading can go on after this line
 }
 
 const (

@@ -44,7 +44,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	log, err := s.Logs.OpenLog(ctx, LogQuery{
+	log, err := s.Logs.OpenLog(ctx, fleet.LogQuery{
 		Workload: state.Workload, Pod: choice.pod, Container: choice.container, Tail: choice.tail, Previous: choice.previous,
 		Since: since, After: clip(r.Header.Get("Last-Event-ID"), 4096),
 	})
@@ -60,7 +60,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 }
 
 type readBatch struct {
-	batch LogBatch
+	batch fleet.LogBatch
 	err   error
 }
 
@@ -165,7 +165,7 @@ type logWriter struct {
 
 // add puts a batch into the buffer, a message for each logChunk of it, and
 // sends what is more than one holds.
-func (l *logWriter) add(b LogBatch) error {
+func (l *logWriter) add(b fleet.LogBatch) error {
 	if b.Note != "" {
 		l.out.message(l.last, "notice", []byte(b.Note))
 	}

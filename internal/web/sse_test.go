@@ -248,7 +248,7 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 	admin := b.user(fleet.RoleAdmin)
 	b.target(admin, "one")
 	workload, _ := b.deployed(admin, "one", "web")
-	b.logs.batches = make(chan LogBatch)
+	b.logs.batches = make(chan fleet.LogBatch)
 	for _, path := range []string{"/workloads/" + workload + "/stream", "/workloads/" + workload + "/logs/stream"} {
 		viewer := b.user(fleet.RoleViewer)
 		live := viewer.open(path, "")
@@ -311,9 +311,9 @@ func TestLogStream(t *testing.T) {
 	b.target(admin, "one")
 	workload, _ := b.deployed(admin, "one", "web")
 	path := "/workloads/" + workload + "/logs/stream"
-	b.logs.batches = make(chan LogBatch, 4)
+	b.logs.batches = make(chan fleet.LogBatch, 4)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 5, time.UTC)
-	b.logs.batches <- LogBatch{Lines: []LogLine{
+	b.logs.batches <- fleet.LogBatch{Lines: []fleet.LogLine{
 		{At: at, Pod: "web-abc-x1", Text: "<i>one</i>", Position: "p1"}, {At: at, Pod: "web-abc-x2", Text: "two\x1b]0;title\x07", Position: "p2"},
 	}}
 	live := viewer.open(path+"?tail=10&container=main&previous=true&since=10m", "p0")
@@ -325,11 +325,11 @@ func TestLogStream(t *testing.T) {
 	if q.Workload.ID != workload || q.Tail != 10 || q.Container != "main" || !q.Previous || q.After != "p0" || time.Since(q.Since) < 9*time.Minute {
 		t.Errorf("%+v", q)
 	}
-	b.logs.batches <- LogBatch{Missed: 7, Gap: "too slow", Lines: []LogLine{{Text: "three", Position: "p3"}}}
+	b.logs.batches <- fleet.LogBatch{Missed: 7, Gap: "too slow", Lines: []fleet.LogLine{{Text: "three", Position: "p3"}}}
 	if m, _ = live.next(); m.id != "p3" || !strings.Contains(m.data, `data-gap="7"`) {
 		t.Errorf("%+v", m)
 	}
-	b.logs.batches <- LogBatch{Note: "web-abc-x1 ended"}
+	b.logs.batches <- fleet.LogBatch{Note: "web-abc-x1 ended"}
 	if m, _ = live.next(); m.name != "notice" || m.data != "web-abc-x1 ended" || m.id != "p3" {
 		t.Errorf("%+v", m)
 	}
@@ -357,25 +357,25 @@ func TestLogStream(t *testing.T) {
 
 // flood gives out lines as fast as they are taken.
 type flood struct {
-	lines []LogLine
+	lines []fleet.LogLine
 	left  int
 }
 
-func (f *flood) OpenLog(context.Context, LogQuery) (LogStream, error) { return f, nil }
+func (f *flood) OpenLog(context.Context, fleet.LogQuery) (LogStream, error) { return f, nil }
 func (f *flood) Close()                                               {}
-func (f *flood) Next(context.Context) (LogBatch, error) {
+func (f *flood) Next(context.Context) (fleet.LogBatch, error) {
 	if f.left <= 0 {
-		return LogBatch{}, io.EOF
+		return fleet.LogBatch{}, io.EOF
 	}
 	f.left -= len(f.lines)
-	return LogBatch{Lines: f.lines}, nil
+	return fleet.LogBatch{Lines: f.lines}, nil
 }
 
 // BenchmarkLogStream measures lines a second to a plain HTTP reader.
 func BenchmarkLogStream(b *testing.B) {
 	source := &flood{}
 	for i := range 500 {
-		source.lines = append(source.lines, LogLine{
+		source.lines = append(source.lines, fleet.LogLine{
 			At: time.Now(), Pod: "web-5d4f7-abcde", Position: strconv.Itoa(i),
 			Text: fmt.Sprintf("2026-03-01T12:00:00Z level=info msg=\"request %d served\" path=/api/things status=200 took=1.2ms", i),
 		})

@@ -303,16 +303,16 @@ func (k *testers) Manifest(c fleet.Cluster) ([]byte, error) {
 
 // logSource gives out a log that the test writes.
 type logSource struct {
-	query   LogQuery
-	batches chan LogBatch
+	query   fleet.LogQuery
+	batches chan fleet.LogBatch
 	err     error
 }
 
-func (l *logSource) OpenLog(_ context.Context, q LogQuery) (LogStream, error) {
+func (l *logSource) OpenLog(_ context.Context, q fleet.LogQuery) (LogStream, error) {
 	l.query = q
 	return l, l.err
 }
-func (l *logSource) Next(ctx context.Context) (LogBatch, error) {
+func (l *logSource) Next(ctx context.Context) (fleet.LogBatch, error) {
 	select {
 	case b, ok := <-l.batches:
 		if !ok {
@@ -320,7 +320,7 @@ func (l *logSource) Next(ctx context.Context) (LogBatch, error) {
 		}
 		return b, nil
 	case <-ctx.Done():
-		return LogBatch{}, ctx.Err()
+		return fleet.LogBatch{}, ctx.Err()
 	}
 }
 func (l *logSource) Close() {}

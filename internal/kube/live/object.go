@@ -112,6 +112,34 @@ func (p *Pod) Condition(kind string) *Condition {
 	return nil
 }
 
+// Container returns the status of a container, or nil where it has none yet.
+func (p *Pod) Container(name string) *ContainerStatus {
+	for _, list := range [][]ContainerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// Started reports whether a container runs or has run, so that it has a log.
+func (p *Pod) Started(name string) bool {
+	c := p.Container(name)
+	return c != nil && (c.State.Running != nil || c.State.Terminated != nil || c.LastState.Terminated != nil)
+}
+
+// Has reports whether the pod has a container of that name.
+func (p *Pod) Has(name string) bool {
+	for _, c := range p.Spec.Containers {
+		if c.Name == name {
+			return true
+		}
+	}
+	return p.Container(name) != nil
+}
+
 // Ready reports whether the pod serves.
 func (p *Pod) Ready() bool {
 	c := p.Condition("Ready")

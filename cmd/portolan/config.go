@@ -1,0 +1,142 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"portolan/internal/kube"
+	"portolan/internal/seal"
+)
+
+// databaseConfig says where the rows are.
+type databaseConfig struct {
+	DatabaseURL string `env:"PORTOLAN_DATABASE_URL" placeholder:"URL" help:"PostgreSQL, as postgres://user:password@host/database."`
+}
+
+// logConfig says what is logged.
+type logConfig struct {
+	LogLevel string `env:"PORTOLAN_LOG_LEVEL" enum:"debug,info,warn,error" default:"info" help:"Least level that is logged: ${enum}."`
+}
+
+// logger writes lines of key=value pairs to standard error.
+func (c logConfig) logger() *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo // kong's enum allows no other words
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// clusterConfig is what every process that speaks to clusters needs.
+type clusterConfig struct {
+	KubeconfigsDir string        `env:"PORTOLAN_KUBECONFIGS_DIR" default:"kubeconfigs" help:"Folder of the mounted kubeconfigs."`
+	EncryptionKeys string        `env:"PORTOLAN_ENCRYPTION_KEYS" placeholder:"ID:KEY,…" help:"Keys for what is sealed in the database, as id:base64-of-32-bytes, separated by commas. The first one seals."`
+	AllowCIDRs     []string      `name:"allow-cidrs" env:"PORTOLAN_ALLOW_CIDRS" placeholder:"CIDR,…" help:"Addresses that API servers may have; empty: any but the ones that are always refused."`
+	DenyCIDRs      []string      `name:"deny-cidrs" env:"PORTOLAN_DENY_CIDRS" placeholder:"CIDR,…" help:"Addresses that API servers may not have."`
+	TestInterval   time.Duration `env:"PORTOLAN_TEST_INTERVAL" default:"10m" help:"How often the connection tests of clusters run again by themselves."`
+	TestDeadline   time.Duration `env:"PORTOLAN_TEST_DEADLINE" default:"15s" help:"Bound on a whole connection test."`
+}
+
+func (c clusterConfig) keyring() (*seal.Keyring, error) {
+	ring, err := seal.ParseKeyring(c.EncryptionKeys)
+	if err != nil {
+		return nil, fmt.Errorf("PORTOLAN_ENCRYPTION_KEYS: %w", err)
+	}
+	return ring, nil
+}
+
+func (c clusterConfig) policy() (kube.AddressPolicy, error) {
+	allow, err := prefixes("PORTOLAN_ALLOW_CIDRS", c.AllowCIDRs)
+	if err != nil {
+		return kube.AddressPolicy{}, err
+	}
+	deny, err := prefixes("PORTOLAN_DENY_CIDRS", c.DenyCIDRs)
+	return kube.AddressPolicy{Allow: allow, Deny: deny}, err
+}
+
+func prefixes(name string, texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is not a CIDR such as 10.0.0.0/8", name, text)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// webConfig is what the web pages need.
+type webConfig struct {
+	Listen         string   `env:"PORTOLAN_LISTEN" default:"127.0.0.1:8080" help:"Address of the web pages."`
+	MetricsListen  string   `env:"PORTOLAN_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address of /metrics, /healthz and /readyz, apart from the pages; empty: none (a worker then uses 127.0.0.1:9464)."`
+	PublicURL      string   `env:"PORTOLAN_PUBLIC_URL" placeholder:"URL" help:"Address that browsers use, such as https://portolan.example.com. With https, cookies are marked Secure."`
+	TrustedProxies []string `env:"PORTOLAN_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
+	AdminEmail     string   `env:"PORTOLAN_ADMIN_EMAIL" placeholder:"EMAIL" help:"First admin, made at the first start in place of /setup."`
+	AdminPassword  string   `env:"PORTOLAN_ADMIN_PASSWORD" placeholder:"PASSWORD" help:"Password of that admin."`
+}
+
+// workerConfig is what the work on operations needs.
+type workerConfig struct {
+	TakeoverAfter time.Duration `env:"PORTOLAN_TAKEOVER_AFTER" default:"10s" help:"An operation whose worker has shown no life for that long is taken over."`
+	Workers       int           `env:"PORTOLAN_WORKERS" default:"32" help:"Operations that this process works on at a time."`
+}
+
+// secretVariables may come from a file named by the variable with _FILE behind
+// it, as container platforms hand secrets over.
+var secretVariables = []string{
+	"PORTOLAN_DATABASE_URL", "PORTOLAN_ENCRYPTION_KEYS", "PORTOLAN_ADMIN_EMAIL", "PORTOLAN_ADMIN_PASSWORD",
+}
+
+// maxSecretFile bounds what is read of such a file.
+const maxSecretFile = 1 << 20
+
+// secretsFromFiles sets each secret variable from the file that its _FILE
+// variable names. Both set is an error: one of them is a mistake.
+func secretsFromFiles(environ func() []string, set func(name, value string) error) error {
+	env := map[string]string{}
+	for _, entry := range environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
+	for _, name := range secretVariables {
+		path := env[name+"_FILE"]
+		if path == "" {
+			continue
+		}
+		if env[name] != "" {
+			return fmt.Errorf("%s and %s_FILE are both set: keep one", name, name)
+		}
+		value, err := readSecret(path)
+		if err != nil {
+			return fmt.Errorf("%s_FILE: %w", name, err)
+		}
+		if err := set(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readSecret(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
+	if err != nil {
+		return "", err
+	}
+	value := strings.TrimSpace(string(text))
+	if value == "" {
+		return "", errors.New("the file is empty")
+	}
+	return value, nil
+}

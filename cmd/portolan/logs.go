@@ -1,0 +1,29 @@
+package main
+
+import (
+	"context"
+
+	"portolan/internal/adapter"
+	"portolan/internal/fleet"
+	"portolan/internal/postgres"
+	"portolan/internal/web"
+)
+
+// logs opens the logs of workloads on the clusters that they run on.
+type logs struct {
+	db      *postgres.DB
+	adapter *adapter.Adapter
+}
+
+// OpenLog begins to read a log.
+func (l logs) OpenLog(ctx context.Context, q fleet.LogQuery) (web.LogStream, error) {
+	status, err := l.db.ClusterStatus(ctx, q.Workload.ClusterID)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := l.adapter.OpenLog(ctx, &status.Cluster, q)
+	if err != nil {
+		return nil, err
+	}
+	return stream, nil
+}

@@ -1,0 +1,377 @@
+package adapter
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"portolan/internal/kube/live"
+)
+
+// source is the log of one container of one pod.
+type source struct {
+	api       kubernetes.Interface
+	cluster   string // cluster id and hash of its credential
+	namespace string
+	pod       string
+	uid       string
+	container string
+}
+
+type feedKey struct{ cluster, namespace, uid, container string }
+
+func (s *source) feedKey() feedKey { return feedKey{s.cluster, s.namespace, s.uid, s.container} }
+
+// key names the source in positions.
+func (s *source) key() string { return logKey(s.uid, s.container) }
+
+// open begins to read the log; without Follow it ends at its present end.
+func (s *source) open(ctx context.Context, o corev1.PodLogOptions) (io.ReadCloser, error) {
+	o.Container, o.Timestamps = s.container, true
+	return s.api.CoreV1().Pods(s.namespace).GetLogs(s.pod, &o).Stream(ctx)
+}
+
+// read shows see the lines of a log as they come, until its end or an error.
+func (s *source) read(ctx context.Context, o corev1.PodLogOptions, see func(block) error) error {
+	body, err := s.open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	reader := newLineReader()
+	for {
+		n, err := body.Read(reader.room())
+		if n > 0 {
+			if b := reader.take(n); len(b.lines) > 0 {
+				if err := see(b); err != nil {
+					return err
+				}
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if b := reader.rest(); len(b.lines) > 0 {
+				return see(b)
+			}
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// since asks for the lines from the second of m on; logs can be asked for by
+// whole seconds only.
+func since(m mark) *metav1.Time {
+	if m.at == 0 {
+		return nil
+	}
+	t := metav1.NewTime(time.Unix(m.at/1e9, 0))
+	return &t
+}
+
+// hub keeps one feed for every container that somebody watches.
+type hub struct {
+	mu    sync.Mutex
+	feeds map[feedKey]*feed
+}
+
+// feed follows one log on behalf of all who watch it. It reads as fast as the
+// log comes and waits for nobody: a log that is not read is rotated away.
+type feed struct {
+	hub    *hub
+	source source
+	opts   Options
+	cancel context.CancelFunc
+
+	started chan struct{} // closed when at is known
+
+	mu       sync.Mutex
+	failed   bool   // its first viewer left before it started
+	at       mark   // the last line passed on
+	tail     *int64 // while there is none: how many lines before the log's end to begin; nil = at its start
+	restarts int32
+	taps     map[*tap]bool
+	finished bool
+}
+
+// tap is where one viewer takes from a feed.
+type tap struct {
+	feed   *feed
+	stream *LogStream
+}
+
+// join adds a viewer to the feed of a source. first says that there was none:
+// the viewer must then start it. hold is called before the first line can
+// come. A viewer that is not the first gets, from now
+// on, every line after at.
+func (h *hub) join(ctx context.Context, src source, restarts int32, opts Options, stream *LogStream, hold func(*tap)) (t *tap, first bool, at mark, err error) {
+	for {
+		h.mu.Lock()
+		f := h.feeds[src.feedKey()]
+		if f == nil {
+			f = &feed{hub: h, source: src, opts: opts, started: make(chan struct{}), restarts: restarts, taps: map[*tap]bool{}}
+			h.feeds[src.feedKey()] = f
+			t := &tap{f, stream}
+			hold(t)
+			f.taps[t] = true
+			h.mu.Unlock()
+			return t, true, mark{}, nil
+		}
+		h.mu.Unlock()
+		select {
+		case <-f.started:
+		case <-ctx.Done():
+			return nil, false, mark{}, ctx.Err()
+		}
+		f.mu.Lock()
+		if !f.failed && !f.finished {
+			t := &tap{f, stream}
+			hold(t)
+			f.taps[t] = true
+			at := f.at
+			f.mu.Unlock()
+			return t, false, at, nil
+		}
+		f.mu.Unlock() // it has just gone: make another
+		h.drop(f)
+	}
+}
+
+func (h *hub) drop(f *feed) {
+	h.mu.Lock()
+	if h.feeds[f.source.feedKey()] == f {
+		delete(h.feeds, f.source.feedKey())
+	}
+	h.mu.Unlock()
+}
+
+// start lets the feed follow its log from after a line on; where there is none,
+// from so many lines before the log's end, or from its start.
+func (t *tap) start(at mark, tail *int64) {
+	f := t.feed
+	ctx, cancel := context.WithCancel(context.Background())
+	f.mu.Lock()
+	f.at, f.tail, f.cancel = at, tail, cancel
+	if len(f.taps) == 0 {
+		cancel()
+	}
+	f.mu.Unlock()
+	close(f.started)
+	go f.run(ctx)
+}
+
+// leave takes a viewer away; the last one ends the feed.
+func (t *tap) leave() {
+	f := t.feed
+	f.mu.Lock()
+	delete(f.taps, t)
+	last := len(f.taps) == 0
+	if last {
+		f.failed = true
+	}
+	cancel := f.cancel
+	f.mu.Unlock()
+	if !last {
+		return
+	}
+	f.hub.drop(f)
+	if cancel != nil {
+		cancel()
+		return
+	}
+	select {
+	case <-f.started:
+	default:
+		close(f.started) // it was never started: those who wait make another
+	}
+}
+
+// pass gives lines to every viewer.
+func (f *feed) pass(lines []line, gap string) {
+	if len(lines) == 0 && gap == "" {
+		return
+	}
+	size := 0
+	for i := range lines {
+		size += len(lines[i].text) + lineCost
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(lines) > 0 {
+		f.at = lines[len(lines)-1].mark
+	}
+	for t := range f.taps {
+		t.stream.offer(t, item{source: &f.source, lines: lines, bytes: size, gap: gap})
+	}
+}
+
+// run follows the log through restarts of the container and broken
+// connections, until the pod has gone or nobody watches.
+func (f *feed) run(ctx context.Context) {
+	defer f.finish(ctx)
+	const soon = 200 * time.Millisecond
+	wait, lost := soon, false
+	for ctx.Err() == nil {
+		opened := time.Now()
+		err := f.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		state, inspectErr := f.inspect(ctx)
+		switch {
+		case inspectErr == nil && state.ended:
+			return
+		case inspectErr == nil && !state.running:
+			wait = min(max(wait, soon), time.Second) // between two runs
+		case err == nil && inspectErr == nil:
+			wait = soon // the server ends long requests now and then
+		case !lost && inspectErr != nil:
+			lost = true
+			f.note("The connection to the log of " + f.source.pod + " was lost; trying again.")
+		}
+		if inspectErr == nil {
+			lost = false
+		}
+		if time.Since(opened) > f.opts.LogReconnectInterval {
+			wait = soon
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, f.opts.LogReconnectInterval)
+	}
+}
+
+func (f *feed) note(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for t := range f.taps {
+		t.stream.offer(t, item{source: &f.source, note: text})
+	}
+}
+
+// finish tells the viewers that no more lines come.
+func (f *feed) finish(ctx context.Context) {
+	left := ctx.Err() != nil
+	f.hub.drop(f)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cancel()
+	f.finished = true
+	if !left {
+		for t := range f.taps {
+			t.stream.offer(t, item{source: &f.source, note: "Pod " + f.source.pod + " has ended.", end: true})
+		}
+	}
+}
+
+type containerState struct {
+	ended, running bool
+	restarts       int32
+}
+
+// inspect looks how the container is.
+func (f *feed) inspect(ctx context.Context) (containerState, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var pod live.Pod
+	err := live.Get(ctx, f.source.api, live.Pods, f.source.namespace, f.source.pod, &pod)
+	switch {
+	case apierrors.IsNotFound(err):
+		return containerState{ended: true}, nil
+	case err != nil:
+		return containerState{}, err
+	case pod.UID != f.source.uid:
+		return containerState{ended: true}, nil
+	}
+	s := containerState{}
+	status := pod.Container(f.source.container)
+	if status == nil {
+		s.ended = pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
+		return s, nil
+	}
+	s.running, s.restarts = status.State.Running != nil, status.RestartCount
+	over := pod.Deleting() || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
+	s.ended = over && status.State.Terminated != nil
+	return s, nil
+}
+
+// rotatedAfter is how much of a log comes before its node may have rotated it;
+// kubelets do at 10 MiB by default.
+const rotatedAfter = 8 << 20
+
+// rotationGap says what cannot be known better.
+const rotationGap = "Lines may be missing here: the node has rotated this log."
+
+// follow reads from the last line passed on until the stream ends.
+func (f *feed) follow(ctx context.Context) error {
+	f.mu.Lock()
+	skip := skipper{after: f.at}
+	known := f.restarts
+	f.mu.Unlock()
+	restarted := false
+	if state, err := f.inspect(ctx); err == nil && state.restarts != known {
+		restarted = true
+		// Another run of the container has a log of its own. What the one
+		// before said last is read first.
+		if skip.after.at != 0 {
+			_ = f.source.read(ctx, corev1.PodLogOptions{Previous: true, SinceTime: since(skip.after)}, func(b block) error {
+				f.pass(skip.pass(b.lines), "")
+				return nil
+			})
+			if skip.state == skipping {
+				f.pass(skip.end(), "")
+			}
+		}
+		f.mu.Lock()
+		f.restarts = state.restarts
+		f.mu.Unlock()
+		skip = skipper{}
+	}
+	options := corev1.PodLogOptions{Follow: true, SinceTime: since(skip.after)}
+	if skip.after == (mark{}) && !restarted {
+		options.TailLines = f.tail
+	}
+	var size int
+	last, arrived := skip.after.at, time.Now()
+	err := f.source.read(ctx, options, func(b block) error {
+		lines := b.lines
+		if skip.state == skipping {
+			lines = skip.pass(lines)
+			if skip.state == skipping {
+				return nil
+			}
+		}
+		gap := ""
+		if skip.state == skipMissed {
+			gap, skip.state = rotationGap, skipFound
+		}
+		// A node that cannot send as fast as the container prints goes on
+		// with the newest file when it gets there, and says nothing. It shows
+		// as a leap in time that has not been waited for.
+		size += b.bytes
+		now := time.Now()
+		patience := last + int64(now.Sub(arrived)) + int64(2*time.Second)
+		for i := range lines {
+			if lines[i].at > patience && size > rotatedAfter && last != 0 {
+				gap, size = rotationGap, 0
+			}
+			last = lines[i].at
+			patience = max(patience, last+int64(2*time.Second))
+		}
+		arrived = now
+		f.pass(lines, gap)
+		return nil
+	})
+	f.pass(skip.end(), "")
+	return err
+}

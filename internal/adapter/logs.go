@@ -1,0 +1,559 @@
+package adapter
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
+)
+
+const (
+	batchBytes = 48 << 10 // of lines in a batch, so that it fits one message to a browser
+	lineCost   = 64       // what a line costs besides its text
+	maxSources = 50       // containers in a merged log
+)
+
+// LogStream is one viewer of a log. Next is for one goroutine at a time.
+type LogStream struct {
+	adapter *Adapter
+	query   fleet.LogQuery
+	origin  source // cluster and namespace of all its sources
+	limit   int
+	resumed bool
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	wake    chan struct{} // holds a token while there may be something to take
+	drained chan struct{} // holds a token after something was taken
+
+	// Of Next alone.
+	at position
+
+	mu     sync.Mutex
+	queue  []item
+	bytes  int
+	missed int
+	held   map[*tap][]item // of sources whose earlier lines are still being read
+	taps   map[string]*tap // by source key
+	ended  map[string]bool // source keys of which nothing more comes
+	err    error           // how it ends, once the queue is empty
+}
+
+// item is something that is handed to a viewer.
+type item struct {
+	source *source
+	lines  []line
+	bytes  int
+	gap    string
+	note   string
+	end    bool // nothing more comes from the source
+}
+
+// OpenLog begins to read a log. Earlier lines come first, then new ones as
+// they are printed; a merged log goes on with pods that are made meanwhile.
+// Close it when done. Errors are fleet.Errors.
+func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.LogQuery) (*LogStream, error) {
+	client, err := a.clients.Get(ctx, cluster)
+	if err != nil {
+		return nil, err
+	}
+	s := &LogStream{
+		adapter: a, query: q, limit: a.opts.LogQueueBytes, resumed: q.After != "",
+		origin:  source{api: client.Typed, cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
+		wake:    make(chan struct{}, 1),
+		drained: make(chan struct{}, 1),
+		at:      parsePosition(q.After),
+		held:    map[*tap][]item{}, taps: map[string]*tap{}, ended: map[string]bool{},
+	}
+	selector := labels.Set{live.LabelManagedBy: live.Manager, live.LabelWorkload: q.Workload.ID}.String()
+	listCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	pods, version, err := live.List[live.Pod](listCtx, client.Typed, live.Pods, q.Workload.Namespace, live.Query{Labels: selector})
+	if err != nil {
+		if apierrors.IsForbidden(err) {
+			return nil, &fleet.Error{Code: fleet.CodeUnavailable, Message: "The cluster's credential may not list pods: " + apiMessage(err), Err: err}
+		}
+		return nil, unreachable(*cluster, err)
+	}
+	if q.Pod != "" {
+		pods = slices.DeleteFunc(pods, func(p live.Pod) bool { return p.Name != q.Pod })
+		if len(pods) == 0 {
+			return nil, fleet.NotFound("The workload %s has no pod %s now.", q.Workload.Name, q.Pod)
+		}
+		if q.Container != "" && !pods[0].Has(q.Container) {
+			return nil, fleet.NotFound("The pod %s has no container %s.", q.Pod, q.Container)
+		}
+	}
+	runCtx, cancelRun := context.WithCancel(context.WithoutCancel(ctx))
+	s.cancel = cancelRun
+	s.running.Go(func() { s.run(runCtx, pods, selector, version) })
+	return s, nil
+}
+
+// Close lets go of the log.
+func (s *LogStream) Close() {
+	s.cancel()
+	s.running.Wait()
+	s.mu.Lock()
+	taps := s.taps
+	s.taps = nil
+	s.mu.Unlock()
+	for _, t := range taps {
+		t.leave()
+	}
+}
+
+// Next waits for lines and returns those that are there, at most one message's
+// worth. io.EOF is the end of a log that does not go on.
+func (s *LogStream) Next(ctx context.Context) (fleet.LogBatch, error) {
+	for {
+		if b, ok, err := s.take(); ok || err != nil {
+			return b, err
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return fleet.LogBatch{}, ctx.Err()
+		}
+	}
+}
+
+// take makes a batch of what is queued.
+func (s *LogStream) take() (b fleet.LogBatch, ok bool, err error) {
+	s.mu.Lock()
+	b.Missed, s.missed = s.missed, 0
+	var taken []item
+	size := 0
+	for len(s.queue) > 0 && size < batchBytes {
+		next := s.queue[0]
+		if len(taken) > 0 && (next.note != "" || next.gap != "") {
+			break // stands before the lines of the next batch
+		}
+		if n := fits(next.lines, batchBytes-size); n < len(next.lines) {
+			part, used := next, 0
+			part.lines = next.lines[:n:n]
+			for i := range part.lines {
+				used += len(part.lines[i].text) + lineCost
+			}
+			part.bytes = used
+			s.queue[0].lines, s.queue[0].gap, s.queue[0].note = next.lines[n:], "", ""
+			s.queue[0].bytes -= used
+			next = part
+		} else {
+			s.queue[0] = item{}
+			s.queue = s.queue[1:]
+		}
+		s.bytes -= next.bytes
+		size += next.bytes
+		taken = append(taken, next)
+		if size >= batchBytes-lineCost {
+			break
+		}
+	}
+	err = s.err
+	s.mu.Unlock()
+	if len(taken) == 0 && b.Missed == 0 {
+		return b, false, err
+	}
+	signal(s.drained)
+	signal(s.wake) // there may be more
+	count := 0
+	for _, it := range taken {
+		count += len(it.lines)
+	}
+	b.Lines = make([]fleet.LogLine, 0, count)
+	for _, it := range taken {
+		if it.note != "" {
+			b.Note = it.note
+		}
+		if it.gap != "" {
+			b.Gap = it.gap
+		}
+		for _, l := range it.lines {
+			b.Lines = append(b.Lines, fleet.LogLine{At: time.Unix(0, l.at), Pod: it.source.pod, Text: l.text})
+		}
+		if len(it.lines) > 0 {
+			s.at[it.source.key()] = it.lines[len(it.lines)-1].mark
+		}
+	}
+	s.at.trim()
+	if count > 0 {
+		b.Lines[count-1].Position = s.at.String()
+	}
+	return b, true, nil
+}
+
+// fits returns how many of the lines make up about that many bytes, at least one.
+func fits(lines []line, bytes int) int {
+	for i := range lines {
+		if bytes -= len(lines[i].text) + lineCost; bytes < 0 {
+			return max(1, i)
+		}
+	}
+	return len(lines)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// offer queues what a feed has, and never waits: what the viewer is too slow
+// for is counted and let go, the oldest first.
+func (s *LogStream) offer(t *tap, it item) {
+	s.mu.Lock()
+	if held, ok := s.held[t]; ok {
+		s.held[t] = append(held, it)
+		s.bytes += it.bytes
+	} else {
+		s.enqueue(it)
+	}
+	for s.bytes > s.limit && s.shed() {
+	}
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+func (s *LogStream) enqueue(it item) {
+	s.queue = append(s.queue, it)
+	s.bytes += it.bytes
+	if it.end {
+		key := it.source.key()
+		s.ended[key] = true
+		delete(s.taps, key)
+		if s.query.Pod != "" {
+			s.err = io.EOF
+		}
+	}
+}
+
+// shed lets go of the oldest lines; false when there are none.
+func (s *LogStream) shed() bool {
+	for i := range s.queue {
+		if n := len(s.queue[i].lines); n > 0 {
+			s.missed += n
+			s.bytes -= s.queue[i].bytes
+			if s.queue[i].note == "" && i == 0 {
+				s.queue[0] = item{}
+				s.queue = s.queue[1:]
+			} else {
+				s.queue[i].lines, s.queue[i].bytes = nil, 0
+			}
+			return true
+		}
+	}
+	for t, held := range s.held {
+		for i := range held {
+			if n := len(held[i].lines); n > 0 {
+				s.missed += n
+				s.bytes -= held[i].bytes
+				s.held[t] = held[i+1:]
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// put queues earlier lines, which can wait until the viewer has room.
+func (s *LogStream) put(ctx context.Context, it item) error {
+	for i := range it.lines {
+		it.bytes += len(it.lines[i].text) + lineCost
+	}
+	for {
+		s.mu.Lock()
+		if s.bytes == 0 || s.bytes+it.bytes <= s.limit/2 {
+			s.enqueue(it)
+			s.mu.Unlock()
+			signal(s.wake)
+			return nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-s.drained:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// release lets a source's new lines through after its earlier ones.
+func (s *LogStream) release(t *tap) {
+	s.mu.Lock()
+	for _, it := range s.held[t] {
+		s.bytes -= it.bytes
+		s.enqueue(it)
+	}
+	delete(s.held, t)
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+func (s *LogStream) note(ctx context.Context, format string, args ...any) {
+	_ = s.put(ctx, item{source: &s.origin, note: fmt.Sprintf(format, args...)})
+}
+
+// run reads the earlier lines, then keeps up with the pods of a merged log.
+func (s *LogStream) run(ctx context.Context, pods []live.Pod, selector, version string) {
+	if s.query.Previous {
+		s.readPrevious(ctx, pods)
+		return
+	}
+	s.begin(ctx, pods)
+	if s.query.Pod != "" {
+		<-ctx.Done()
+		return
+	}
+	seen := func(change live.Change, p *live.Pod) error {
+		if change == live.Added || change == live.Modified {
+			s.joinLater(ctx, p)
+		}
+		return nil
+	}
+	wait := 200 * time.Millisecond
+	for ctx.Err() == nil {
+		opened := time.Now()
+		err := live.Watch(ctx, s.origin.api, live.Pods, s.origin.namespace, live.Query{Labels: selector}, version, seen)
+		if time.Since(opened) > 5*time.Second {
+			wait = 200 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, s.adapter.opts.LogReconnectInterval)
+		var list []live.Pod
+		if list, version, err = live.List[live.Pod](ctx, s.origin.api, live.Pods, s.origin.namespace, live.Query{Labels: selector}); err != nil {
+			version = "0"
+			continue
+		}
+		for i := range list {
+			s.joinLater(ctx, &list[i])
+		}
+	}
+}
+
+// begin reads the earlier lines of all pods that there are, in the order of
+// their times, and lets the new ones follow.
+func (s *LogStream) begin(ctx context.Context, pods []live.Pod) {
+	type opening struct {
+		tap   *tap
+		lines []line
+	}
+	var sources []*live.Pod
+	for i := range pods {
+		if pods[i].Started(s.container(&pods[i])) || s.query.Pod != "" {
+			sources = append(sources, &pods[i])
+		}
+	}
+	if len(sources) > maxSources {
+		s.note(ctx, "The workload has %d pods; the logs of %d of them are shown.", len(sources), maxSources)
+		sources = sources[:maxSources]
+	}
+	if len(sources) == 0 {
+		s.note(ctx, "No pod has started yet.")
+		return
+	}
+	openings := make([]opening, len(sources))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(10)
+	for i, p := range sources {
+		group.Go(func() error {
+			o := &openings[i]
+			o.tap = s.attach(groupCtx, p, false, func(lines []line) error {
+				o.lines = append(o.lines, lines...)
+				if !s.resumed || len(sources) > 1 && len(o.lines) < 20_000 {
+					return nil
+				}
+				// A long way to catch up on is not gathered first.
+				lines, o.lines = o.lines, nil
+				return s.put(groupCtx, item{source: s.sourceOf(p), lines: lines})
+			})
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	// Merge by time: the runs between two lines of others are put as they are.
+	for {
+		first, second := -1, -1
+		for i := range openings {
+			switch lines := openings[i].lines; {
+			case len(lines) == 0:
+			case first < 0 || before(lines[0], openings[first].lines[0]) < 0:
+				first, second = i, first
+			case second < 0 || before(lines[0], openings[second].lines[0]) < 0:
+				second = i
+			}
+		}
+		if first < 0 {
+			break
+		}
+		lines := openings[first].lines
+		n := len(lines)
+		if second >= 0 {
+			limit := openings[second].lines[0]
+			if i := slices.IndexFunc(lines, func(l line) bool { return before(l, limit) > 0 }); i >= 0 {
+				n = max(1, i)
+			}
+		}
+		n = min(n, 512)
+		if s.put(ctx, item{source: s.sourceOf(sources[first]), lines: lines[:n]}) != nil {
+			return
+		}
+		openings[first].lines = lines[n:]
+	}
+	for i := range openings {
+		if openings[i].tap != nil {
+			s.release(openings[i].tap)
+		}
+	}
+}
+
+// joinLater adds a pod that was made, or has started, meanwhile.
+func (s *LogStream) joinLater(ctx context.Context, p *live.Pod) {
+	container := s.container(p)
+	s.mu.Lock()
+	key := logKey(p.UID, container)
+	known := s.taps[key] != nil || s.ended[key]
+	full := len(s.taps) >= maxSources
+	s.mu.Unlock()
+	if known || full || !p.Started(container) {
+		return
+	}
+	pod := *p
+	s.running.Go(func() {
+		s.note(ctx, "Pod %s has started.", pod.Name)
+		t := s.attach(ctx, &pod, true, func(lines []line) error {
+			return s.put(ctx, item{source: s.sourceOf(&pod), lines: lines})
+		})
+		if t != nil {
+			s.release(t)
+		}
+	})
+}
+
+// container is the one asked for, or the main one, which comes first.
+func (s *LogStream) container(p *live.Pod) string {
+	if s.query.Container != "" || len(p.Spec.Containers) == 0 {
+		return s.query.Container
+	}
+	return p.Spec.Containers[0].Name
+}
+
+func (s *LogStream) sourceOf(p *live.Pod) *source {
+	src := s.origin
+	src.pod, src.uid, src.container = p.Name, p.UID, s.container(p)
+	return &src
+}
+
+// attach joins the feed of a pod's log and shows see the lines before those
+// that the feed will bring, of a new pod the whole of them. What the feed brings
+// is held back until release. It returns nil when the viewer has the pod
+// already, or has gone.
+func (s *LogStream) attach(ctx context.Context, p *live.Pod, whole bool, see func([]line) error) *tap {
+	src := s.sourceOf(p)
+	s.mu.Lock()
+	if s.taps == nil || s.taps[src.key()] != nil {
+		s.mu.Unlock()
+		return nil
+	}
+	reserved := &tap{} // so that a second event of the pod does not join again
+	s.taps[src.key()] = reserved
+	s.mu.Unlock()
+
+	var restarts int32
+	if status := p.Container(src.container); status != nil {
+		restarts = status.RestartCount
+	}
+	hold := func(t *tap) {
+		s.mu.Lock()
+		s.held[t], s.taps[src.key()] = nil, t
+		s.mu.Unlock()
+	}
+	t, first, at, err := s.adapter.hub.join(ctx, *src, restarts, s.adapter.opts, s, hold)
+	if err != nil {
+		s.mu.Lock()
+		delete(s.taps, src.key())
+		s.mu.Unlock()
+		return nil
+	}
+	e := earlier{LogStream: s, source: src, pod: p, whole: whole, until: at}
+	if first {
+		last := e.read(ctx, see)
+		if ctx.Err() != nil {
+			return t // it has gone: Close takes its tap, and who comes next starts the feed
+		}
+		t.start(last, e.unread)
+		return t
+	}
+	if at != (mark{}) {
+		e.read(ctx, see)
+	}
+	return t
+}
+
+// readPrevious reads the logs of the containers before their last restart.
+func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
+	for i := range pods {
+		src := s.sourceOf(&pods[i])
+		lines, err := src.tail(ctx, s.query, corev1.PodLogOptions{Previous: true})
+		switch {
+		case apierrors.IsBadRequest(err) || apierrors.IsNotFound(err):
+			s.note(ctx, "Container %s of pod %s has not been restarted, so there is no log before.", src.container, src.pod)
+		case err != nil:
+			s.note(ctx, "The log of pod %s could not be read: %s", src.pod, apiMessage(err))
+		}
+		if skip := (skipper{after: s.after(src)}); skip.after != (mark{}) {
+			lines = append(skip.pass(lines), skip.end()...)
+		}
+		if len(lines) > 0 && s.put(ctx, item{source: src, lines: lines}) != nil {
+			return
+		}
+	}
+	s.mu.Lock()
+	s.err = io.EOF
+	s.mu.Unlock()
+	signal(s.wake)
+}
+
+// after is where the viewer's earlier reading of a source ended.
+func (s *LogStream) after(src *source) mark { return parsePosition(s.query.After)[src.key()] }
+
+// tail reads the last lines of a log as the query asks.
+func (s *source) tail(ctx context.Context, q fleet.LogQuery, o corev1.PodLogOptions) ([]line, error) {
+	// Lines of one time are counted from the first of them. The first of those
+	// read may not be the first, so a few more are asked for and let go.
+	asked := int64(q.Tail) + 8
+	o.TailLines = &asked
+	if !q.Since.IsZero() {
+		t := metav1.NewTime(q.Since)
+		o.SinceTime = &t
+	}
+	var lines []line
+	err := s.read(ctx, o, func(b block) error {
+		lines = append(lines, b.lines...)
+		return nil
+	})
+	if int64(len(lines)) >= asked {
+		first := lines[0].at
+		whole := slices.IndexFunc(lines, func(l line) bool { return l.at != first })
+		lines = lines[max(0, whole):]
+	}
+	return lines, err
+}

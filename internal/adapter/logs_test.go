@@ -1,0 +1,374 @@
+package adapter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+
+	"portolan/internal/clustertest"
+	"portolan/internal/fleet"
+)
+
+func (w *world) openLog(q fleet.LogQuery) *LogStream {
+	w.t.Helper()
+	s, err := w.adapter.OpenLog(w.t.Context(), &w.cluster, q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(s.Close)
+	return s
+}
+
+// reading is what a reader of a log has got.
+type reading struct {
+	lines    []string
+	notes    []string
+	gaps     []string
+	missed   int
+	position string
+}
+
+// until reads until enough says so.
+func (r *reading) until(t *testing.T, s *LogStream, enough func(*reading) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for !enough(r) {
+		b, err := s.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			t.Fatalf("the log has ended after %d lines, notes %v", len(r.lines), r.notes)
+		}
+		if err != nil {
+			t.Fatalf("after %d lines, %d missed, notes %v: %v", len(r.lines), r.missed, r.notes, err)
+		}
+		r.add(b)
+	}
+}
+
+func (r *reading) add(b fleet.LogBatch) {
+	r.missed += b.Missed
+	for _, l := range b.Lines {
+		r.lines = append(r.lines, l.Text)
+	}
+	if n := len(b.Lines); n > 0 {
+		r.position = b.Lines[n-1].Position
+	}
+	if b.Note != "" {
+		r.notes = append(r.notes, b.Note)
+	}
+	if b.Gap != "" {
+		r.gaps = append(r.gaps, b.Gap)
+	}
+}
+
+func (r *reading) has(text string) bool {
+	for i := len(r.lines) - 1; i >= 0; i-- {
+		if strings.Contains(r.lines[i], text) {
+			return true
+		}
+	}
+	return false
+}
+
+// printer is a workload on a real node that prints nothing but what it is asked to.
+func printer(t *testing.T) (*world, *fleet.Workload, *fleet.Spec) {
+	w := newWorld(t, "k3s", "containerd")
+	wl, spec := w.demo("printer")
+	spec.Env = []fleet.EnvVar{{Name: "QUIET", Value: "true"}}
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	return w, wl, spec
+}
+
+// print asks the workload to print n numbered lines.
+func (w *world) print(wl *fleet.Workload, n int) {
+	w.t.Helper()
+	url := fmt.Sprintf("http://127.0.0.1:%d/print?lines=%d", w.service(wl).Spec.Ports[0].NodePort, n)
+	eventually(w.t, "the workload prints", func() bool {
+		resp, err := http.Get(url)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// numbered returns the numbers of "line i of n" lines in the order they came.
+func numbered(lines []string, n int) (out []int) {
+	for _, l := range lines {
+		var i, of int
+		if _, err := fmt.Sscanf(l, "line %d of %d:", &i, &of); err == nil && of == n {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func wantAll(t *testing.T, lines []string, n int) {
+	t.Helper()
+	got := numbered(lines, n)
+	for i, number := range got {
+		if number != i+1 {
+			t.Fatalf("line %d of %d came as number %d", number, n, i+1)
+		}
+	}
+	if len(got) != n {
+		t.Fatalf("%d of %d lines came", len(got), n)
+	}
+}
+
+func last(n int) string { return fmt.Sprintf("line %d of %d:", n, n) }
+
+func TestLogsComeWholeAndResumeWithoutGapOrDuplicate(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	q := fleet.LogQuery{Workload: *wl, Tail: 100}
+	s := w.openLog(q)
+	var r reading
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+	w.print(wl, 5000)
+	r.until(t, s, func(r *reading) bool { return r.has(last(5000)) })
+	wantAll(t, r.lines, 5000)
+	s.Close()
+
+	// What is printed while nobody reads is there on the return.
+	w.print(wl, 3000)
+	q.After = r.position
+	again := w.openLog(q)
+	r2 := reading{}
+	r2.until(t, again, func(r *reading) bool { return r.has(last(3000)) })
+	wantAll(t, r2.lines, 3000)
+	if got := numbered(r2.lines, 5000); len(got) != 0 || r2.has("listening on") {
+		t.Errorf("%d lines came twice", len(got))
+	}
+
+	// A position in the middle of a burst is as good.
+	whole := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 50_000})
+	r3 := reading{}
+	r3.until(t, whole, func(r *reading) bool { return len(numbered(r.lines, 3000)) > 0 })
+	q.After = r3.position
+	rest := w.openLog(q)
+	r3.until(t, rest, func(r *reading) bool { return r.has(last(3000)) })
+	wantAll(t, r3.lines, 5000)
+	wantAll(t, r3.lines, 3000)
+
+	// The tail is as long as was asked for.
+	tail := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 10})
+	r4 := reading{}
+	r4.until(t, tail, func(r *reading) bool { return r.has(last(3000)) || len(r.lines) >= 10 })
+	if len(r4.lines) != 10 {
+		t.Errorf("a tail of 10 has %d lines", len(r4.lines))
+	}
+}
+
+func TestViewersOfOneContainerShareOneFollow(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	pod := w.pods(wl)[0].Name
+	var streams []*LogStream
+	for range 5 {
+		streams = append(streams, w.openLog(fleet.LogQuery{Workload: *wl, Pod: pod, Tail: 1000}))
+	}
+	var readings [5]reading
+	for i, s := range streams {
+		readings[i].until(t, s, func(r *reading) bool { return r.has("listening on") })
+	}
+	feeds := func() int {
+		w.adapter.hub.mu.Lock()
+		defer w.adapter.hub.mu.Unlock()
+		return len(w.adapter.hub.feeds)
+	}
+	if feeds() != 1 {
+		t.Errorf("%d upstream streams", feeds())
+	}
+	w.print(wl, 20000)
+	late := w.openLog(fleet.LogQuery{Workload: *wl, Pod: pod, Tail: 50_000})
+	streams = append(streams, late)
+	all := append(readings[:], reading{})
+	for i, s := range streams {
+		all[i].until(t, s, func(r *reading) bool { return r.has(last(20000)) })
+		wantAll(t, all[i].lines, 20000)
+		if all[i].missed != 0 {
+			t.Errorf("viewer %d missed %d", i, all[i].missed)
+		}
+	}
+	for _, s := range streams {
+		s.Close()
+	}
+	eventually(t, "the upstream stream ends with its last viewer", func() bool { return feeds() == 0 })
+}
+
+func TestASlowViewerIsToldWhatItMissed(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	w.use(w.raw, Options{LogQueueBytes: 256 << 10})
+	slow := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 0})
+	fast := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 0})
+	go w.print(wl, 30000)
+	var f, s reading
+	f.until(t, fast, func(r *reading) bool { return r.has(last(30000)) })
+	s.until(t, slow, func(r *reading) bool { return r.has(last(30000)) })
+	if got := len(numbered(s.lines, 30000)) + s.missed; s.missed == 0 || got != 30000 {
+		t.Errorf("the slow viewer has %d lines and missed %d", len(s.lines), s.missed)
+	}
+}
+
+func TestLogsSurviveABrokenConnection(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	proxy, raw := clustertest.ThroughProxy(t, w.raw)
+	w.use(raw, Options{})
+	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 100})
+	var r reading
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+	w.print(wl, 2000)
+	r.until(t, s, func(r *reading) bool { return r.has(last(2000)) })
+	for _, fault := range []func(){proxy.Reset, proxy.BlackHole} {
+		fault()
+		w.print(wl, 2500)
+		proxy.Restore()
+		r.until(t, s, func(r *reading) bool { return r.has(last(2500)) })
+		wantAll(t, r.lines, 2500)
+		r.lines = nil
+	}
+	if len(r.gaps) != 0 {
+		t.Errorf("gaps were told of that there are not: %v", r.gaps)
+	}
+}
+
+func TestLogsFollowPodsThroughRestartsAndReplacement(t *testing.T) {
+	t.Parallel()
+	w, wl, spec := printer(t)
+	pod := w.pods(wl)[0].Name
+	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 100})
+	var r reading
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+
+	url := fmt.Sprintf("http://127.0.0.1:%d/crash", w.service(wl).Spec.Ports[0].NodePort)
+	eventually(t, "it crashes", func() bool {
+		resp, err := http.Get(url)
+		if err == nil {
+			resp.Body.Close()
+		}
+		return errors.Is(err, io.EOF)
+	})
+	r.until(t, s, func(r *reading) bool { return r.has("asked to crash") })
+	r.lines = nil
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+	if n := strings.Count(strings.Join(r.lines, "\n"), "starting"); n != 1 {
+		t.Errorf("the second run's start came %d times", n)
+	}
+
+	// What the run before said is there to be read.
+	previous := w.openLog(fleet.LogQuery{Workload: *wl, Pod: pod, Tail: 100, Previous: true})
+	var before reading
+	for {
+		b, err := previous.Next(t.Context())
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		before.add(b)
+	}
+	if !before.has("asked to crash") {
+		t.Errorf("the previous log is %q, %v", before.lines, before.notes)
+	}
+
+	one := w.openLog(fleet.LogQuery{Workload: *wl, Pod: pod, Tail: 100})
+	r.lines = nil
+	w.must(fleet.VerbRestart, wl, spec, fleet.Params{})
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+	w.print(wl, 1000)
+	r.until(t, s, func(r *reading) bool { return r.has(last(1000)) })
+	wantAll(t, r.lines, 1000)
+	if notes := strings.Join(r.notes, "\n"); !strings.Contains(notes, "Pod "+pod+" has ended") || !strings.Contains(notes, "has started") {
+		t.Errorf("notes %q", notes)
+	}
+	// A log of one pod ends with it.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for {
+		if _, err := one.Next(ctx); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLogsOfAnotherWorkloadsPodAreNotRead(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	other, _ := w.demo("other")
+	_, err := w.adapter.OpenLog(t.Context(), &w.cluster, fleet.LogQuery{Workload: *other, Pod: w.pods(wl)[0].Name})
+	if fleet.CodeOf(err) != fleet.CodeNotFound {
+		t.Errorf("reading another's pod: %v", err)
+	}
+}
+
+func TestLogReadingIsAsFastAsKubectl(t *testing.T) {
+	w, wl, _ := printer(t)
+	const n = 300_000
+	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 0})
+	began := time.Now()
+	go w.print(wl, n)
+	var r reading
+	r.until(t, s, func(r *reading) bool { return r.has(last(n)) })
+	took := time.Since(began)
+	t.Logf("%d lines in %s: %.0f a second; missed %d, gaps %v", n, took, n/took.Seconds(), r.missed, r.gaps)
+	if len(r.gaps) == 0 {
+		if got := len(numbered(r.lines, n)) + r.missed; got != n {
+			t.Errorf("%d lines came or were told of as missed", got)
+		}
+	}
+}
+
+func TestLineReaderCutsWhatIsTooLong(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 3*maxLine)
+	text := "2026-01-02T03:04:05.000000001Z first\n2026-01-02T03:04:05.000000001Z " + long + "\n2026-01-02T03:04:06Z third\r\n2026-01-02T04:04:06.5+01:00 fourth\n2026-01-02T03:04:07Z \nno time"
+	for _, step := range []int{1, 7, 4096, 1 << 20} {
+		r := newLineReader()
+		var lines []line
+		in := bytes.NewReader([]byte(text))
+		for {
+			room := r.room()
+			n, err := in.Read(room[:min(step, len(room))])
+			lines = append(lines, r.take(n).lines...)
+			if err != nil {
+				break
+			}
+		}
+		lines = append(lines, r.rest().lines...)
+		if len(lines) != 6 {
+			t.Fatalf("by %d: %d lines", step, len(lines))
+		}
+		if lines[0].text != "first" || !strings.HasPrefix(lines[1].text, "xxx") || len(lines[1].text) > maxLine+len(cutMark) || !strings.HasSuffix(lines[1].text, cutMark) {
+			t.Errorf("by %d: first %q, second of %d", step, lines[0].text, len(lines[1].text))
+		}
+		if lines[1].n != 2 || lines[2].text != "third" || lines[3].text != "fourth" || lines[3].at-lines[2].at != 5e8 || lines[4].text != "" || lines[5].text != "no time" {
+			t.Errorf("by %d: %+v", step, lines[2:])
+		}
+	}
+}
+
+func TestPositionsSurviveTheirText(t *testing.T) {
+	t.Parallel()
+	p := position{logKey("uid", "main"): {1767323045000000001, 3}, logKey("uid2", "main"): {1767323045000000002, 1}}
+	if got := parsePosition(p.String()); len(got) != 2 || got[logKey("uid", "main")] != p[logKey("uid", "main")] || got.newest() != 1767323045000000002 {
+		t.Errorf("%s became %v", p, got)
+	}
+	for _, hostile := range []string{"", ",", "-", "a-", "a-!!", "a-zz.0", "a--5", strings.Repeat("a-1,", 100000)} {
+		_ = parsePosition(hostile).String()
+	}
+}
