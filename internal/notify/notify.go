@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // channel is the one that the store announces changes on.
@@ -46,11 +47,13 @@ type subscription struct {
 // Listen connects and listens until ctx ends or Close is called. Later losses
 // of the connection are mended by itself and logged.
 func Listen(ctx context.Context, connString string, logger *slog.Logger) (*Bell, error) {
-	config, err := pgx.ParseConfig(connString)
+	// By the pool's parser, which knows the settings of a pool that the address may hold.
+	pool, err := pgxpool.ParseConfig(connString)
 	if err != nil {
 		// The parser's text may repeat the address, password and all.
 		return nil, errors.New("notify: the database's address cannot be understood")
 	}
+	config := pool.ConnConfig
 	config.RuntimeParams["application_name"] = "portolan-notify"
 	config.ConnectTimeout = connectTimeout
 	b := &Bell{config: config, logger: logger, ended: make(chan struct{}), topics: map[string]map[*subscription]struct{}{}}

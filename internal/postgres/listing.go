@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -21,6 +22,11 @@ var (
 	staleSQL   = `(NOT w.busy AND w.observed_at IS NOT NULL AND ` + seenSQL + ` < ` + cutoffSQL + `)`
 	joinSource = ` JOIN observation_sources s ON s.cluster_id = w.cluster_id AND s.namespace = w.namespace`
 )
+
+// plannedAnew has a query planned for its present values. The plan that
+// PostgreSQL would keep for all values knows neither how few rows a page has
+// nor how many a filter leaves, and reads the whole table.
+const plannedAnew = pgx.QueryExecModeCacheDescribe
 
 type workloadListRow struct {
 	workloadRow
@@ -113,7 +119,7 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 		where = append(where, "(w.name, w.id) > (@name, @id::uuid)")
 		args["name"], args["id"] = name, id
 	}
-	rows, err := many[workloadListRow](ctx, db.pool, workloadListSQL(strings.Join(where, " AND ")), args)
+	rows, err := many[workloadListRow](ctx, db.pool, workloadListSQL(strings.Join(where, " AND ")), plannedAnew, args)
 	if violates(err, invalidText) {
 		return page, errCursor
 	}
@@ -133,6 +139,14 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 // PhaseCounts counts the workloads of a filter by phase, whatever phase and
 // page the filter chooses.
 func (db *DB) PhaseCounts(ctx context.Context, f fleet.WorkloadFilter) (fleet.PhaseCounts, error) {
+	if f.Query != "" || f.Cluster != "" || f.Runtime != "" {
+		return db.countPhases(ctx, f)
+	}
+	counts, err := db.phases.get(func() (fleet.PhaseCounts, error) { return db.countPhases(ctx, f) })
+	return maps.Clone(counts), err
+}
+
+func (db *DB) countPhases(ctx context.Context, f fleet.WorkloadFilter) (fleet.PhaseCounts, error) {
 	type row struct {
 		Phase fleet.Phase
 		Count int
@@ -149,7 +163,7 @@ func (db *DB) PhaseCounts(ctx context.Context, f fleet.WorkloadFilter) (fleet.Ph
 				SELECT w.phase, count(*) AS n FROM workloads w`+joinSource+`
 				WHERE `+where+` AND (s.alive_at IS NULL OR s.alive_at < `+cutoffSQL+`) AND `+staleSQL+` GROUP BY 1
 			) stale, LATERAL (VALUES (stale.phase, -stale.n), ('unknown', stale.n)) AS moved (phase, n)
-		) counts GROUP BY 1 HAVING sum(n) > 0`, args)
+		) counts GROUP BY 1 HAVING sum(n) > 0`, plannedAnew, args)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: phases: %w", err)
 	}

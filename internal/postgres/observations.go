@@ -134,7 +134,8 @@ func (db *DB) MarkBroken(ctx context.Context, clusterID, namespace, message stri
 // markSource writes a source and, where that makes its namespace known or
 // unknown again, rings the cluster's bell.
 func (db *DB) markSource(ctx context.Context, clusterID, namespace, write string, value any) error {
-	return db.inTx(ctx, func(tx pgx.Tx) error {
+	turned := false // most beats change nothing that anybody counts
+	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		was, err := sourceAnswers(ctx, tx, clusterID, namespace)
 		if err != nil {
 			return err
@@ -146,8 +147,13 @@ func (db *DB) markSource(ctx context.Context, clusterID, namespace, write string
 		if err != nil || was == is {
 			return err
 		}
+		turned = true
 		return ring(ctx, tx, clusterBell(clusterID))
 	})
+	if turned {
+		db.changed()
+	}
+	return err
 }
 
 // sourceAnswers reports whether a source has no error and is not silent.

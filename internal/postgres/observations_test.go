@@ -93,7 +93,7 @@ func TestB23SilenceBecomesUnknownAndHeals(t *testing.T) {
 		if phase != want || domain != want || reason != why {
 			t.Fatalf("%s: %s %q in the list, %s %q by the domain, want %s", when, phase, reason, domain, why, want)
 		}
-		counts, err := b.PhaseCounts(t.Context(), fleet.WorkloadFilter{})
+		counts, err := b.PhaseCounts(t.Context(), fleet.WorkloadFilter{Cluster: "c1"})
 		b.must(err)
 		page, err := b.ListWorkloads(t.Context(), fleet.WorkloadFilter{Phase: want})
 		b.must(err)

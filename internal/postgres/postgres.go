@@ -5,12 +5,16 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"portolan/internal/fleet"
 )
 
 // DB is Portolan's database.
@@ -20,12 +24,16 @@ type DB struct {
 	// Enqueue inserts the job that makes a worker run an operation, in the
 	// transaction that began it. It is set once, before the first operation.
 	Enqueue func(ctx context.Context, tx pgx.Tx, operationID string, token int64) error
+
+	phases memo[fleet.PhaseCounts] // of all workloads
+	nav    memo[fleet.NavCounts]
 }
 
 // Options tune the connections.
 type Options struct {
-	// MaxConns bounds the pool; 0 = 16. pgxpool's own default, 4 on a small
-	// machine, makes pages wait for each other.
+	// MaxConns bounds the pool; 0 = what the address says as pool_max_conns,
+	// or else 16. pgxpool's own default, 4 on a small machine, makes pages wait
+	// for each other.
 	MaxConns int32
 	// Name is shown in pg_stat_activity.
 	Name string
@@ -39,11 +47,13 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// The parser's text may repeat the address, password and all.
-		return nil, fmt.Errorf("postgres: the database's address cannot be understood")
+		return nil, errors.New("postgres: the database's address cannot be understood")
 	}
-	config.MaxConns = defaultMaxConns
-	if opts.MaxConns > 0 {
+	switch {
+	case opts.MaxConns > 0:
 		config.MaxConns = opts.MaxConns
+	case !strings.Contains(url, "pool_max_conns"):
+		config.MaxConns = defaultMaxConns
 	}
 	config.ConnConfig.ConnectTimeout = 10 * time.Second
 	params := config.ConnConfig.RuntimeParams
@@ -81,5 +91,12 @@ func (db *DB) Close() { db.pool.Close() }
 
 // inTx runs do in one transaction, which is kept only if it returns nil.
 func (db *DB) inTx(ctx context.Context, do func(tx pgx.Tx) error) error {
+	defer db.changed()
 	return pgx.BeginFunc(ctx, db.pool, do)
+}
+
+// changed is called after what the kept counts count may have changed.
+func (db *DB) changed() {
+	db.phases.forget()
+	db.nav.forget()
 }
