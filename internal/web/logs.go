@@ -109,8 +109,23 @@ func (s *Server) showLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.reachableForLogs(r.Context(), state); err != nil {
+		return err
+	}
 	v := logPane(&state.Workload, state.Observation, choice)
 	return s.render(w, r, http.StatusOK, "Logs of "+v.Name, func(p views.Page) templ.Component { return views.LogsPage(p, v) })
+}
+
+// reachableForLogs returns an Error when the cluster that has the logs does not
+// answer.
+func (s *Server) reachableForLogs(ctx context.Context, state fleet.WorkloadState) error {
+	situation, err := s.Operator.Situation(ctx, state)
+	if err != nil || situation.Reachable {
+		return err
+	}
+	e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", situation.Target.Cluster.Label)
+	e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
+	return e
 }
 
 // logPane offers the pods and containers that were last seen.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	// silence are sent at once.
 	logGather = 25 * time.Millisecond
 	logChunk  = 64 << 10
+	// maxPosition bounds what a reader who comes back may say of where it was.
+	maxPosition = 8 << 10
 )
 
 // streamLogs sends the lines of a log as they come. The lines are escaped into
@@ -33,20 +36,18 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	situation, err := s.Operator.Situation(r.Context(), state)
-	if err != nil {
+	if err := s.reachableForLogs(r.Context(), state); err != nil {
 		return err
-	}
-	if !situation.Reachable {
-		e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", situation.Target.Cluster.Label)
-		e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
-		return e
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
+	after := r.Header.Get("Last-Event-ID")
+	if len(after) > maxPosition {
+		after = ""
+	}
 	log, err := s.Logs.OpenLog(ctx, fleet.LogQuery{
 		Workload: state.Workload, Pod: choice.pod, Container: choice.container, Tail: choice.tail, Previous: choice.previous,
-		Since: since, After: clip(r.Header.Get("Last-Event-ID"), 4096),
+		Since: since, After: after,
 	})
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return nil // the reader has gone
 	}
-	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == ""}, log)
+	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: after}, log)
 }
 
 type readBatch struct {
@@ -96,9 +97,7 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 			return nil
 		case read := <-batches:
 			s.metrics.logLines.Add(float64(len(read.batch.Lines)))
-			if out.add(read.batch) != nil {
-				return nil // the reader has gone
-			}
+			out.add(read.batch)
 			switch wait := logGather - time.Since(out.flushed); {
 			case read.err != nil:
 				return s.endLog(ctx, out, read.err)
@@ -163,46 +162,39 @@ type logWriter struct {
 	flushed time.Time
 }
 
-// add puts a batch into the buffer, a message for each logChunk of it, and
-// sends what is more than one holds.
-func (l *logWriter) add(b fleet.LogBatch) error {
+// add puts a batch into the buffer, as one message with the position of its
+// last line.
+func (l *logWriter) add(b fleet.LogBatch) {
+	if n := len(b.Lines); n > 0 && b.Lines[n-1].Position != "" {
+		l.last = b.Lines[n-1].Position
+	}
 	if b.Note != "" {
 		l.out.message(l.last, "notice", []byte(b.Note))
 	}
-	gap := b.Missed > 0 || b.Gap != ""
-	for lines := b.Lines; len(lines) > 0 || gap; {
-		// The id comes first, so how much fits is found out before.
-		n, size := 0, 0
-		for n < len(lines) && size < logChunk {
-			size += len(lines[n].Text) + 64
-			n++
-		}
-		if n > 0 {
-			l.last = lines[n-1].Position
-		}
-		buf := append(append(l.out.buf, "id: "...), l.last...)
-		buf = append(buf, "\ndata: "...)
-		if gap {
-			buf = views.AppendLogGap(buf, b.Missed, b.Gap)
-			gap = false
-		}
-		for i := range lines[:n] {
-			line := &lines[i]
-			pod := ""
-			if l.merged {
-				pod = podSuffix(line.Pod)
-			}
-			buf = views.AppendLogLine(buf, line.At, pod, line.Text)
-		}
-		l.out.buf = append(buf, "\n\n"...)
-		lines = lines[n:]
-		if len(lines) > 0 {
-			if err := l.out.flush(); err != nil {
-				return err
-			}
-		}
+	gap := b.Gap
+	if gap == "" && b.Missed > 0 {
+		gap = strconv.Itoa(b.Missed) + " lines are left out here: they came faster than this page took them."
 	}
-	return nil
+	if gap == "" && len(b.Lines) == 0 {
+		return
+	}
+	buf := l.out.buf
+	if l.last != "" {
+		buf = append(append(append(buf, "id: "...), l.last...), '\n')
+	}
+	buf = append(buf, "data: "...)
+	if gap != "" {
+		buf = views.AppendLogGap(buf, b.Missed, gap)
+	}
+	for i := range b.Lines {
+		line := &b.Lines[i]
+		pod := ""
+		if l.merged {
+			pod = podSuffix(line.Pod)
+		}
+		buf = views.AppendLogLine(buf, line.At, pod, line.Text)
+	}
+	l.out.buf = append(buf, "\n\n"...)
 }
 
 // podSuffix is the part of a pod's name that tells it from its siblings.

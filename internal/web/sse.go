@@ -258,6 +258,10 @@ func (s *Server) limited(h handler) handler {
 			}
 		}
 		defer s.streams.give(user.ID)
+		if r.Method == http.MethodHead {
+			w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+			return nil
+		}
 		gauge := s.metrics.streams.WithLabelValues(chi.RouteContext(r.Context()).RoutePattern())
 		gauge.Inc()
 		defer gauge.Dec()

@@ -362,7 +362,7 @@ type flood struct {
 }
 
 func (f *flood) OpenLog(context.Context, fleet.LogQuery) (LogStream, error) { return f, nil }
-func (f *flood) Close()                                               {}
+func (f *flood) Close()                                                     {}
 func (f *flood) Next(context.Context) (fleet.LogBatch, error) {
 	if f.left <= 0 {
 		return fleet.LogBatch{}, io.EOF
