@@ -1,10 +1,14 @@
 // The log pane. It reads its stream by itself, so that it knows why it was
-// refused, reads no faster than it can keep, and puts lines into the page in
-// step with what is painted.
+// refused and reads no faster than it can keep. Lines stand in chunks. A chunk
+// is text at first, as tall as its lines will be, and becomes elements when it
+// comes into sight or when there is time: a flood costs little more than its
+// bytes.
 (() => {
   const KEEP = 50000; // lines on the page
   const CHUNK = 200; // lines that are laid out, and dropped, together
-  const BUDGET = 9; // milliseconds of a frame
+  const SHOWN = 120; // lines at the end that are elements at once
+  const TURN = 8; // milliseconds of reading at a time
+  const HEIGHT = 18; // of a line, in pixels, as the style sheet has it
 
   const number = new Intl.NumberFormat("en-GB");
   const lines = (n) => (n === 1 ? "1 line" : `${number.format(n)} lines`);
@@ -28,6 +32,10 @@
       this.choice = part("choice");
       this.find = new Find(this, part("find"), part("found"));
       this.address = root.dataset.logs;
+      this.seen = new IntersectionObserver((entries) => {
+        for (const e of entries) if (e.isIntersecting) this.unfold(e.target.chunk);
+        if (this.follow) this.toEnd();
+      }, { root: this.box, rootMargin: "800px 0px" });
       this.resized = new ResizeObserver(() => { if (this.follow) this.toEnd(); });
       this.resized.observe(this.box);
       this.clear();
@@ -39,7 +47,8 @@
       this.box.replaceChildren();
       this.pending = []; // batches of HTML that are not on the page yet
       this.pendingLines = 0;
-      this.chunk = null;
+      this.chunks = []; // { el, html, n, texts }; html is null once it is elements
+      this.folded = 0;
       this.count = 0; // lines on the page
       this.dropped = 0;
       this.missed = 0; // lines that came while the reader was scrolled up
@@ -198,26 +207,83 @@
       });
     }
 
-    // flush puts waiting lines on the page for as long as the frame allows. While
-    // the reader is scrolled up nothing is dropped, so that what is read stays.
+    // flush puts what waits on the page. While the reader is scrolled up nothing
+    // is dropped, so that what is read stays where it is.
     flush() {
-      const until = performance.now() + BUDGET;
-      while (this.pending.length && performance.now() < until) {
+      const fresh = document.createDocumentFragment();
+      while (this.pending.length) {
         const { html, n } = this.pending[0];
-        if (!this.follow && this.count + n > KEEP) return;
+        if (!this.follow && this.count + n > KEEP) break;
         this.pending.shift();
         this.pendingLines -= n;
-        this.append(html);
+        this.count += n;
+        const last = this.chunks.at(-1);
+        if (last && last.n + n <= CHUNK) this.extend(last, html, n);
+        else this.add(fresh, html, n);
       }
-      if (this.follow) {
-        this.trim();
-        this.toEnd();
+      this.box.append(fresh);
+      if (this.follow) this.trim();
+      for (let i = this.chunks.length - 1, shown = 0; i >= 0 && shown < SHOWN; i--) {
+        shown += this.chunks[i].n;
+        this.unfold(this.chunks[i]);
       }
+      if (this.follow) this.toEnd();
       this.find.later();
-      this.schedule();
+      this.unfoldLater();
     }
 
-    append(html) {
+    add(fresh, html, n) {
+      const el = document.createElement("div");
+      el.className = "log-chunk";
+      el.style.height = `${n * HEIGHT}px`;
+      const chunk = (el.chunk = { el, html, n, texts: null });
+      const last = this.chunks.at(-1);
+      if (last) this.resized.unobserve(last.el);
+      this.resized.observe(el);
+      this.seen.observe(el);
+      this.chunks.push(chunk);
+      this.folded++;
+      fresh.append(el);
+    }
+
+    extend(chunk, html, n) {
+      chunk.n += n;
+      chunk.texts = null;
+      if (chunk.html !== null) {
+        chunk.html += html;
+        chunk.el.style.height = `${chunk.n * HEIGHT}px`;
+      } else {
+        chunk.el.append(...this.elements(html));
+      }
+    }
+
+    // unfold turns the text of a chunk into its lines.
+    unfold(chunk) {
+      if (chunk.html === null) return;
+      chunk.el.append(...this.elements(chunk.html));
+      chunk.html = null;
+      chunk.el.style.height = "";
+      chunk.el.style.containIntrinsicBlockSize = `auto ${chunk.n * HEIGHT}px`;
+      this.seen.unobserve(chunk.el);
+      this.folded--;
+    }
+
+    // unfoldLater does so for the rest, newest first, when nothing else is to do.
+    unfoldLater() {
+      if (!this.folded || this.idle) return;
+      const later = window.requestIdleCallback ?? ((f) => setTimeout(() => f({ timeRemaining: () => 8 }), 100));
+      this.idle = later((deadline) => {
+        this.idle = 0;
+        for (let i = this.chunks.length - 1; i >= 0 && this.folded; i--) {
+          if (deadline.timeRemaining() < 3) break;
+          this.unfold(this.chunks[i]);
+        }
+        if (this.follow) this.toEnd();
+        this.unfoldLater();
+      });
+    }
+
+    elements(html) {
       const template = document.createElement("template");
       template.innerHTML = html.replace(
         /<div data-line(?: data-t="[^"T]*T([^"Z]*)[^"]*")?(?: data-pod="([^"]*)")?>/g,
@@ -225,23 +291,11 @@
           (time ? `<b class="t">${(time + (time.includes(".") ? "000" : ".000")).slice(0, 12)}</b>` : "") +
           (pod ? `<b class="p${this.pod(pod)}">${pod}</b>` : ""),
       );
-      const fresh = [...template.content.children];
+      const lines = [...template.content.children];
       if (html.includes("\x1b")) {
-        for (const line of fresh) if (line.lastChild?.data?.includes("\x1b")) portolan.colour(line);
+        for (const line of lines) if (line.lastChild?.data?.includes("\x1b")) portolan.colour(line);
       }
-      for (let i = 0; i < fresh.length; ) {
-        if (!this.chunk || this.chunk.childElementCount >= CHUNK) {
-          if (this.chunk) this.resized.unobserve(this.chunk);
-          this.chunk = document.createElement("div");
-          this.resized.observe(this.chunk);
-          this.chunk.className = "log-chunk";
-          this.box.append(this.chunk);
-        }
-        const room = CHUNK - this.chunk.childElementCount;
-        this.chunk.append(...fresh.slice(i, i + room));
-        i += room;
-      }
-      this.count += fresh.length;
+      return lines;
     }
 
     pod(name) {
@@ -255,14 +309,16 @@
     }
 
     trim() {
-      while (this.count > KEEP && this.box.firstElementChild !== this.chunk) {
-        const first = this.box.firstElementChild;
-        const n = first.childElementCount;
+      while (this.count > KEEP && this.chunks.length > 1) {
+        const { el, n, html } = this.chunks.shift();
+        if (html !== null) this.folded--;
+        this.seen.unobserve(el);
+        el.remove();
         this.count -= n;
         this.dropped += n;
-        first.remove();
       }
-      this.box.title = this.dropped ? `${lines(this.dropped)} before these are not kept on the page.` : "";
+      const says = this.dropped ? `${lines(this.dropped)} before these are not kept on the page.` : "";
+      if (this.box.title !== says) this.box.title = says;
     }
 
     toEnd() {
@@ -286,16 +342,15 @@
       this.top = scrollTop;
     }
 
-    all() {
-      return this.box.querySelectorAll("[data-line], [data-gap]");
-    }
-
     text() {
       const stamps = !this.box.classList.contains("no-stamps");
       const out = [];
-      for (const line of this.all()) {
-        const { t, pod } = line.dataset;
-        out.push((stamps && t ? `${t} ` : "") + (pod && this.pods.size > 1 ? `${pod} ` : "") + said(line));
+      for (const chunk of this.chunks) {
+        this.unfold(chunk);
+        for (const line of chunk.el.children) {
+          const { t, pod } = line.dataset;
+          out.push((stamps && t ? `${t} ` : "") + (pod && this.pods.size > 1 ? `${pod} ` : "") + said(line));
+        }
       }
       return `${out.join("\n")}\n`;
     }
@@ -306,6 +361,19 @@
     let text = "";
     for (const node of line.childNodes) if (node.nodeName !== "B") text += node.textContent;
     return text;
+  };
+
+  // texts are the lines of a chunk as they are searched, folded or not.
+  const entities = { "&lt;": "<", "&gt;": ">", "&amp;": "&", "&#34;": '"', "&#39;": "'", "&quot;": '"' };
+  const texts = (chunk) => {
+    if (chunk.texts) return chunk.texts;
+    if (chunk.html === null) {
+      chunk.texts = Array.from(chunk.el.children, (line) => said(line).toLowerCase());
+    } else {
+      chunk.texts = chunk.html.split("</div>").slice(0, -1).map((line) =>
+        line.slice(line.indexOf(">") + 1).replace(/\x1b\[[\d;:]*m|&[#\w]+;/g, (m) => entities[m] ?? "").toLowerCase());
+    }
+    return chunk.texts;
   };
 
   // reason reads why a stream was refused from whatever was sent instead.
@@ -327,8 +395,14 @@
     let rest = "";
     let data = [];
     let message = {};
+    let since = performance.now();
     try {
       for (;;) {
+        // What has arrived already is read without a pause: the page needs one.
+        if (performance.now() - since > TURN) {
+          await new Promise((then) => setTimeout(then));
+          since = performance.now();
+        }
         const { done, value } = await reader.read();
         if (done) return;
         const all = (rest + value).split("\n");
@@ -395,11 +469,12 @@
       const needle = this.input.value.toLowerCase();
       this.hits = [];
       if (needle) {
-        for (const line of this.pane.all()) {
-          const text = said(line).toLowerCase();
-          for (let i = text.indexOf(needle); i >= 0; i = text.indexOf(needle, i + needle.length)) {
-            this.hits.push({ line, from: i, to: i + needle.length });
-          }
+        for (const chunk of this.pane.chunks) {
+          texts(chunk).forEach((text, index) => {
+            for (let i = text.indexOf(needle); i >= 0; i = text.indexOf(needle, i + needle.length)) {
+              this.hits.push({ chunk, index, from: i, to: i + needle.length });
+            }
+          });
         }
       }
       if (this.at >= this.hits.length) this.at = this.hits.length - 1;
@@ -413,7 +488,7 @@
       else this.found.textContent = `${number.format(this.at + 1)} of ${number.format(n)}`;
       if (!CSS.highlights) return;
       // Many thousand marks would slow down painting; the nearest do.
-      const near = this.hits.slice(Math.max(0, this.at - 1000), this.at + 1000);
+      const near = this.hits.slice(Math.max(0, this.at - 500), this.at + 500);
       CSS.highlights.set("found", new Highlight(...near.map(range).filter(Boolean)));
       const here = this.hits[this.at] && range(this.hits[this.at]);
       if (here) CSS.highlights.set("here", new Highlight(here));
@@ -422,19 +497,23 @@
 
     go(i) {
       this.at = i;
+      const { chunk, index } = this.hits[i];
+      const { box } = this.pane;
+      this.pane.unfold(chunk);
       this.show();
-      const { line } = this.hits[i];
-      const pane = this.pane;
-      const last = pane.chunk?.lastElementChild;
-      if (line !== last) {
-        line.scrollIntoView({ block: "center", inline: "nearest" });
-        pane.scrolled();
+      const line = chunk.el.children[index].getBoundingClientRect();
+      const pane = box.getBoundingClientRect();
+      if (line.top < pane.top || line.bottom > pane.bottom) {
+        box.scrollTop += line.top - pane.top - box.clientHeight / 2;
+        this.pane.scrolled();
       }
     }
   }
 
   // range finds the text nodes of a hit: a coloured line has several.
-  const range = ({ line, from, to }) => {
+  const range = ({ chunk, index, from, to }) => {
+    const line = chunk.html === null && chunk.el.children[index];
+    if (!line) return null;
     const r = document.createRange();
     let passed = 0;
     let begun = false;
