@@ -126,8 +126,8 @@ type clusterListRow struct {
 }
 
 // statuses runs a query of statusColumns and adds the latest tests, read with
-// the given columns.
-func (db *DB) statuses(ctx context.Context, testColumns, sql string, args ...any) ([]clusterListRow, error) {
+// columnsOfTest.
+func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...any) ([]clusterListRow, error) {
 	rows, err := many[statusRow](ctx, db.pool, sql, args...)
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (db *DB) statuses(ctx context.Context, testColumns, sql string, args ...any
 	}
 	tests := map[int64]*fleet.ConnectionTest{}
 	if len(ids) > 0 {
-		found, err := many[testRow](ctx, db.pool, `SELECT `+testColumns+` FROM connection_tests t WHERE id = ANY($1)`, ids)
+		found, err := many[testRow](ctx, db.pool, `SELECT `+columnsOfTest+` FROM connection_tests t WHERE id = ANY($1)`, ids)
 		if err != nil {
 			return nil, err
 		}

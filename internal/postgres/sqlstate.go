@@ -60,11 +60,3 @@ func timeOf(t *time.Time) time.Time {
 	}
 	return *t
 }
-
-// latest returns the later of two times that may be NULL.
-func latest(a time.Time, b *time.Time) time.Time {
-	if b != nil && b.After(a) {
-		return *b
-	}
-	return a
-}
