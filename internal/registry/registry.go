@@ -186,7 +186,7 @@ func (r *Registry) CheckTarget(ctx context.Context, id string) (fleet.Status, er
 	if err != nil {
 		return s, err
 	}
-	if err := r.refreshHash(ctx, &s.Cluster); err != nil {
+	if err := r.noticeFile(ctx, &s.Cluster); err != nil {
 		return s, err
 	}
 	if why := s.WhyNotTarget(); why != "" {

@@ -121,14 +121,8 @@ func (r *Registry) poll(ctx context.Context) {
 		return
 	}
 	for _, s := range all {
-		c := s.Cluster
-		before := c.CredentialHash
-		if err := r.refreshHash(ctx, &c); err != nil {
-			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", c.ID, "err", err)
-			continue
-		}
-		if c.CredentialHash != before && c.CredentialHash != "" && c.Enabled {
-			r.startQuietly(ctx, c.ID, fleet.TriggerFile)
+		if err := r.noticeFile(ctx, &s.Cluster); err != nil {
+			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", s.Cluster.ID, "err", err)
 		}
 	}
 	due, err := r.Store.DueTests(ctx, r.TestInterval)
@@ -138,6 +132,19 @@ func (r *Registry) poll(ctx context.Context) {
 	for _, id := range due {
 		r.startQuietly(ctx, id, fleet.TriggerSchedule)
 	}
+}
+
+// noticeFile looks at a mounted file and tests its cluster when it has changed.
+// Whoever notices first begins the test: nobody else will see a change.
+func (r *Registry) noticeFile(ctx context.Context, c *fleet.Cluster) error {
+	before := c.CredentialHash
+	if err := r.refreshHash(ctx, c); err != nil {
+		return err
+	}
+	if c.CredentialHash != before && c.CredentialHash != "" && c.Enabled {
+		r.startQuietly(ctx, c.ID, fleet.TriggerFile)
+	}
+	return nil
 }
 
 func (r *Registry) startQuietly(ctx context.Context, id string, trigger fleet.TestTrigger) {
