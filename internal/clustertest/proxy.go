@@ -118,7 +118,7 @@ func (p *FaultProxy) set(m mode, delay time.Duration) {
 
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0)
 	}
 	conn.Close()
 }
@@ -193,7 +193,7 @@ func (p *FaultProxy) copy(to, from net.Conn) {
 		}
 		if err != nil {
 			if p.gate() {
-				to.(*net.TCPConn).CloseWrite()
+				_ = to.(*net.TCPConn).CloseWrite()
 			}
 			return
 		}

@@ -376,7 +376,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 	defer watch.Stop()
 	proxy.BlackHole()
 	began := time.Now()
-	timeout := time.After(25 * time.Second)
+	timeout := time.After(40 * time.Second)
 	for {
 		select {
 		case _, open := <-watch.ResultChan():
@@ -390,7 +390,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 			}
 			return
 		case <-timeout:
-			t.Fatal("a watch on a dead connection still looks alive after 25 s")
+			t.Fatal("a watch on a dead connection still looks alive after 40 s")
 		}
 	}
 }
@@ -399,27 +399,27 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 func TestB6SilentProxy(t *testing.T) {
 	t.Parallel()
 	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
-	proxy, through := clustertest.ThroughProxy(t, raw)
-	cluster := clusterRow("default")
 	for _, stage := range []fleet.Stage{fleet.StageTLS, fleet.StageAuthenticate, fleet.StageVersion, fleet.StageNamespaces, fleet.StagePermissions, fleet.StageExposure} {
-		proxy.Reset() // ends what the last round left
-		proxy.Restore()
-		began := time.Now()
-		test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: through, Deadline: 2 * time.Second},
-			func(p fleet.ConnectionTest) {
-				for _, c := range p.Checks {
-					if c.Stage == stage && c.State == fleet.CheckRunning {
-						proxy.BlackHole()
+		t.Run(string(stage), func(t *testing.T) {
+			t.Parallel()
+			proxy, through := clustertest.ThroughProxy(t, raw)
+			began := time.Now()
+			test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow("default"), Kubeconfig: through, Deadline: 4 * time.Second},
+				func(p fleet.ConnectionTest) {
+					for _, c := range p.Checks {
+						if c.Stage == stage && c.State == fleet.CheckRunning {
+							proxy.BlackHole()
+						}
 					}
-				}
-			})
-		if took := time.Since(began); took > 2500*time.Millisecond {
-			t.Errorf("silent at %s: took %s", stage, took)
-		}
-		check(t, test, stage, fleet.CheckFailed)
-		if failed := test.Failed(); failed != nil {
-			t.Logf("%s: %s %s", failed.Stage, failed.Message, failed.Remedy)
-		}
+				})
+			if took := time.Since(began); took > 6*time.Second {
+				t.Errorf("took %s", took)
+			}
+			check(t, test, stage, fleet.CheckFailed, " s")
+			if failed := test.Failed(); failed != nil {
+				t.Logf("%s: %s %s", failed.Stage, failed.Message, failed.Remedy)
+			}
+		})
 	}
 }
 

@@ -96,7 +96,7 @@ func given(n yaml.Node) bool {
 
 func fileRefusal(what, name, field string) *refusal {
 	return refuse("Print it with the contents in place: “kubectl config view --raw --minify --flatten”.",
-		"The %s %s refers to a file (%s), which a pasted kubeconfig cannot bring along.", what, name, field)
+		"The %s %s refers to a file (%s). A pasted kubeconfig cannot bring files along, and those of a mounted one must be inside the kubeconfigs folder.", what, name, field)
 }
 
 // refuseExec says why a credential program is not run, and what to do instead.

@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -123,7 +122,6 @@ type run struct {
 	config     *rest.Config
 	host, port string
 	conn       net.Conn // from connect to tls
-	tls        *tls.Config
 	base       *http.Transport
 	client     *http.Client
 	absent     map[string]bool // namespaces that deploy would have to make
