@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -23,6 +24,8 @@ const (
 	logChunk  = 64 << 10
 	// maxPosition bounds what a reader who comes back may say of where it was.
 	maxPosition = 8 << 10
+	// logBeginning is the id of what is said before the first line.
+	logBeginning = "beginning"
 )
 
 // streamLogs sends the lines of a log as they come. The lines are escaped into
@@ -42,7 +45,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	after := r.Header.Get("Last-Event-ID")
-	if len(after) > maxPosition {
+	if len(after) > maxPosition || after == logBeginning {
 		after = ""
 	}
 	log, err := s.Logs.OpenLog(ctx, fleet.LogQuery{
@@ -57,7 +60,7 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return nil // the reader has gone
 	}
-	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: after}, log)
+	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: cmp.Or(after, logBeginning)}, log)
 }
 
 type readBatch struct {
@@ -142,11 +145,11 @@ func (s *Server) endLog(ctx context.Context, out *logWriter, err error) error {
 	case ctx.Err() != nil:
 		return nil
 	case errors.Is(err, io.EOF):
-		out.out.done("The log has ended.")
+		out.out.message(out.last, "done", []byte("The log has ended."))
 	case errors.As(err, &ended):
-		out.out.done(string(ended))
+		out.out.message(out.last, "done", []byte(string(ended)))
 	case errors.As(err, &shown):
-		out.out.done(join(" ", shown.Message, shown.Remedy))
+		out.out.message(out.last, "done", []byte(join(" ", shown.Message, shown.Remedy)))
 	default:
 		return err
 	}
@@ -178,11 +181,8 @@ func (l *logWriter) add(b fleet.LogBatch) {
 	if gap == "" && len(b.Lines) == 0 {
 		return
 	}
-	buf := l.out.buf
-	if l.last != "" {
-		buf = append(append(append(buf, "id: "...), l.last...), '\n')
-	}
-	buf = append(buf, "data: "...)
+	buf := append(append(l.out.buf, "id: "...), l.last...)
+	buf = append(buf, "\ndata: "...)
 	if gap != "" {
 		buf = views.AppendLogGap(buf, b.Missed, gap)
 	}
