@@ -40,6 +40,7 @@ func permissionTable() []Permission {
 	add(false, "", "pods/log", "get")
 	add(false, "", "events", "get", "list")
 	add(false, "autoscaling", "horizontalpodautoscalers", "get", "list")
+	add(true, "", "namespaces", "get") // its UID tells one cluster from another
 	add(true, "", "pods/exec", "create")
 	add(true, "metrics.k8s.io", "pods", "get", "list")
 	return out

@@ -9,26 +9,18 @@ import (
 	"portolan/internal/fleet"
 )
 
-// pinning is what recognising a cluster again needs besides the table: a role
-// inside a namespace may grant looking at that namespace.
-var pinning = fleet.Permission{Resource: "namespaces", Verb: "get", Optional: true}
-
 // RBACManifest returns the least that an identity needs for the present
 // configuration of a cluster, ready for kubectl apply: its namespaces, a role
 // in each with exactly the table fleet.Permissions, and a service account, in
 // the fallback namespace, that holds them. What only features need is marked.
 func RBACManifest(cluster *fleet.Cluster) ([]byte, error) {
-	table := fleet.Permissions
-	if !slices.ContainsFunc(table, func(p fleet.Permission) bool { return p.Group == pinning.Group && p.Resource == pinning.Resource }) {
-		table = append(slices.Clone(table), pinning)
-	}
 	var out bytes.Buffer
 	err := manifest.Execute(&out, map[string]any{
 		"ID":         cluster.ID,
 		"Home":       cluster.Namespace,
 		"Namespaces": cluster.Namespaces(),
-		"Required":   rulesOf(table, false),
-		"Optional":   rulesOf(table, true),
+		"Required":   rulesOf(fleet.Permissions, false),
+		"Optional":   rulesOf(fleet.Permissions, true),
 	})
 	return out.Bytes(), err
 }
