@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"testing"
@@ -41,7 +42,7 @@ func TestReadySaysThatTheSchemaIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	if err := db.Ready(t.Context()); err != postgres.ErrNotMigrated {
+	if err := db.Ready(t.Context()); !errors.Is(err, postgres.ErrNotMigrated) {
 		t.Fatalf("Ready of an empty database = %v, want ErrNotMigrated", err)
 	}
 }
