@@ -211,7 +211,10 @@ func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) [
 const expiryWarning = 30 * 24 * time.Hour
 
 func expiry(name string, at, now time.Time) views.Fact {
-	f := views.Fact{Name: name, Value: ui.Relative(at, now) + " (" + at.UTC().Format(time.DateOnly) + ")"}
+	f := views.Fact{Name: name, Value: at.UTC().Format("2 Jan 2006")}
+	if relative := ui.Relative(at, now); relative != f.Value {
+		f.Value = relative + ", on " + f.Value
+	}
 	switch left := at.Sub(now); {
 	case left <= 0:
 		f.Status = ui.Status{Tone: ui.Failed, Word: "expired"}

@@ -3,6 +3,8 @@ package web
 import (
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"portolan/internal/auth"
@@ -223,5 +225,27 @@ func TestAnErrorShowsItsNumberAndNothingElse(t *testing.T) {
 	}
 	if a := c.get("/readyz"); a.status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz: %d", a.status)
+	}
+}
+
+// TestManyGuessesAtOnceAreNoMoreThanFive: attempts that come together are
+// counted before any of them is looked at.
+func TestManyGuessesAtOnceAreNoMoreThanFive(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.user(fleet.RoleAdmin)
+	var tried atomic.Int32
+	var wg sync.WaitGroup
+	for range 30 {
+		c := b.client()
+		wg.Go(func() {
+			if c.post("/login", fields{"email": "admin@example.com", "password": "wrong"}).status == http.StatusUnauthorized {
+				tried.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if n := tried.Load(); n > 5 {
+		t.Errorf("%d of 30 guesses were tried", n)
 	}
 }

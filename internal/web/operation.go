@@ -91,7 +91,7 @@ func eventView(e fleet.Event) views.OperationEvent {
 	case fleet.EventWarning:
 		v.Type = "Warning"
 	case fleet.EventStep:
-		v.Says = join(": ", string(e.Step)+" "+stepWord(e.State), e.Message)
+		v.Says = stepSays(e)
 	case fleet.EventOperation:
 		v.Says = join(": ", "the operation "+operationWord(e.State), e.Message)
 		if e.State == string(fleet.OperationFailed) {
@@ -110,16 +110,21 @@ func eventView(e fleet.Event) views.OperationEvent {
 	return v
 }
 
-func stepWord(state string) string {
-	switch fleet.StepState(state) {
+// stepSays words a change of a step, or how far it has come.
+func stepSays(e fleet.Event) string {
+	step := string(e.Step)
+	switch fleet.StepState(e.State) {
 	case fleet.StepRunning:
-		return "goes on"
-	case fleet.StepPending:
-		return "waits"
+		if e.Message == "" {
+			return step + " began"
+		}
+		return step + ": " + e.Message
 	case fleet.StepSkipped:
-		return "was not needed"
+		return join(": ", step+" was not needed", e.Message)
+	case fleet.StepPending:
+		return join(": ", step+" waits", e.Message)
 	}
-	return state
+	return join(": ", step+" "+e.State, e.Message)
 }
 
 func operationWord(state string) string {
