@@ -576,7 +576,7 @@ func clusterCredential(v ClusterForm) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "</datalist> <button formaction=\"/admin/clusters/inspect\" formnovalidate hx-post=\"/admin/clusters/inspect\" hx-target=\"#inspection\" hx-swap=\"innerHTML\" hx-disable=\"this\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "</datalist> <button formaction=\"/admin/clusters/inspect\" formnovalidate hx-post=\"/admin/clusters/inspect\" hx-target=\"#inspection\" hx-swap=\"innerHTML\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -131,3 +131,13 @@
     });
   });
 })();
+
+// The same for what htmx sends.
+(() => {
+  const hold = (on) => (e) => {
+    const button = e.detail?.ctx?.sourceElement;
+    if (button?.tagName === "BUTTON") button.disabled = on;
+  };
+  document.addEventListener("htmx:before:request", hold(true));
+  document.addEventListener("htmx:finally:request", hold(false));
+})();

@@ -7,7 +7,7 @@
     refused: "You can no longer follow this page: reload it.",
     done: "",
   };
-  const show = (el, state) => {
+  const show = (el, state, why) => {
     if (el?.dataset?.live === undefined) return;
     el.dataset.live = state;
     let word = el.querySelector("[data-live-word]");
@@ -16,7 +16,7 @@
       word.dataset.liveWord = "";
       el.replaceChildren(word);
     }
-    word.textContent = words[state];
+    word.textContent = why || words[state];
   };
   const on = (name, then) => document.addEventListener(name, (e) => then(e.target, e.detail ?? {}, e));
 
@@ -38,6 +38,7 @@
   on("htmx:before:swap", (el, detail, e) => {
     if (el?.dataset?.live === undefined || detail.ctx?.response?.raw?.ok !== false) return;
     e.preventDefault();
-    show(el, "refused");
+    const answer = new DOMParser().parseFromString(detail.ctx.text ?? "", "text/html");
+    show(el, "refused", answer.querySelector("[data-error]")?.textContent.trim());
   });
 })();
