@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-func get(t *testing.T, a *Assets, address, encoding string) *http.Response {
+func get(t *testing.T, a *Assets, address, encoding string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, address, nil)
 	if encoding != "" {
@@ -23,7 +23,7 @@ func get(t *testing.T, a *Assets, address, encoding string) *http.Response {
 	}
 	w := httptest.NewRecorder()
 	a.Handler().ServeHTTP(w, r)
-	return w.Result()
+	return w
 }
 
 func read(t *testing.T, r io.Reader) []byte {
@@ -51,19 +51,19 @@ func TestAssets(t *testing.T) {
 			t.Errorf("%s is not named after its content", address)
 		}
 		plain := get(t, a, address, "")
-		if plain.StatusCode != http.StatusOK {
-			t.Fatalf("%s: %d", address, plain.StatusCode)
+		if plain.Code != http.StatusOK {
+			t.Fatalf("%s: %d", address, plain.Code)
 		}
-		if got := plain.Header.Get("Content-Type"); got != want {
+		if got := plain.Header().Get("Content-Type"); got != want {
 			t.Errorf("%s: Content-Type %q, want %q", address, got, want)
 		}
-		if got := plain.Header.Get("Cache-Control"); got != "public, max-age=31536000, immutable" {
+		if got := plain.Header().Get("Cache-Control"); got != "public, max-age=31536000, immutable" {
 			t.Errorf("%s: Cache-Control %q", address, got)
 		}
 		body := read(t, plain.Body)
 		packed := get(t, a, address, "br, gzip;q=0.8")
 		if strings.HasSuffix(address, ".woff2") {
-			if packed.Header.Get("Content-Encoding") != "" {
+			if packed.Header().Get("Content-Encoding") != "" {
 				t.Errorf("%s is compressed twice", address)
 			}
 			continue
@@ -75,12 +75,12 @@ func TestAssets(t *testing.T) {
 		if !bytes.Equal(read(t, z), body) {
 			t.Errorf("%s: the compressed file differs", address)
 		}
-		if refused := get(t, a, address, "gzip;q=0"); refused.Header.Get("Content-Encoding") != "" {
+		if refused := get(t, a, address, "gzip;q=0"); refused.Header().Get("Content-Encoding") != "" {
 			t.Errorf("%s is compressed for a client that refuses it", address)
 		}
 	}
-	if r := get(t, a, "/static/app-000000000000.css", ""); r.StatusCode != http.StatusNotFound {
-		t.Errorf("an unknown file: %d", r.StatusCode)
+	if r := get(t, a, "/static/app-000000000000.css", ""); r.Code != http.StatusNotFound {
+		t.Errorf("an unknown file: %d", r.Code)
 	}
 }
 
