@@ -20,6 +20,7 @@ type kubeconfigCommand struct {
 	User  string        `help:"Make a client certificate for this user instead: no rights but what RBAC gives it."`
 	Group []string      `help:"Groups of that user."`
 	TTL   time.Duration `default:"24h" help:"How long that certificate is good; negative for one that has expired."`
+	Exec  bool          `help:"As the provider's own tool writes it: credentials come from a program (aks, gke, eks)."`
 }
 
 // Run prints to standard output.
@@ -29,8 +30,16 @@ func (k *kubeconfigCommand) Run() error {
 		return err
 	}
 	config, err := c.userKubeconfig()
-	if k.User != "" {
+	switch {
+	case err != nil:
+	case k.User != "":
 		config, err = c.kubeconfigFor(identity{Name: k.User, Groups: k.Group}, k.TTL)
+	case k.Exec:
+		plugin := profiles[c.Profile].plugin
+		if plugin == nil {
+			return fmt.Errorf("kubeconfigs of %s have no exec stanza", c.Profile)
+		}
+		config.AuthInfos[config.Contexts[config.CurrentContext].AuthInfo] = &api.AuthInfo{Exec: plugin(c.Name)}
 	}
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -177,14 +178,19 @@ func (c *cluster) configureNetwork(ctx context.Context) error {
 	return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600)
 }
 
-// makeCgroups makes the cluster's own group in every hierarchy: kubelet wants it
-// to be there.
+// makeCgroups makes the cluster's own group in every hierarchy, with all the
+// controllers there are: kubelet wants to find it so.
 func makeCgroups(dir string) error {
 	hierarchies, err := cgroupHierarchies()
 	if err != nil {
 		return err
 	}
 	for _, hierarchy := range hierarchies {
+		// Only cgroup v2 has this file; which controllers may be handed on is for the machine to say.
+		controllers, _ := os.ReadFile(filepath.Join(hierarchy, "cgroup.controllers"))
+		for _, controller := range strings.Fields(string(controllers)) {
+			_ = os.WriteFile(filepath.Join(hierarchy, "cgroup.subtree_control"), []byte("+"+controller), 0)
+		}
 		if err := os.Mkdir(filepath.Join(hierarchy, cgroupName(dir)), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("making a cgroup: %w", err)
 		}

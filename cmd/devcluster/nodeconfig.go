@@ -164,6 +164,8 @@ hostnameOverride: %q
 clientConnection:
   kubeconfig: %s
 iptables:
+  # Else pods of one bridge would answer each other past the translation.
+  masqueradeAll: true
   minSyncPeriod: 0s
 # The kernel's table is the host's, so its limits are too.
 conntrack:
