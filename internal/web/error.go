@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -102,6 +103,14 @@ func (s *Server) failure(r *http.Request, err error) views.Failure {
 		return views.Failure{
 			Status: http.StatusServiceUnavailable, Title: "Not available now",
 			Cause: "The answer took too long.", Remedy: "Try again in a moment.", Ref: visitOf(r.Context()).id,
+		}
+	}
+	var network *net.OpError
+	if errors.As(err, &network) { // clusters' own are an Error by now, so it is the database's
+		s.Logger.ErrorContext(r.Context(), "database not reachable", "id", visitOf(r.Context()).id, "err", err)
+		return views.Failure{
+			Status: http.StatusServiceUnavailable, Title: "Not available now", Cause: "Portolan cannot reach its database.",
+			Remedy: "Try again in a moment; it goes on by itself once the database is back.", Ref: visitOf(r.Context()).id,
 		}
 	}
 	if r.Context().Err() == nil { // else the client has gone: nobody failed

@@ -39,7 +39,7 @@ func readForm(r *http.Request) (map[string]string, error) {
 	if r.MultipartForm == nil {
 		return form, nil
 	}
-	defer r.MultipartForm.RemoveAll()
+	defer func() { _ = r.MultipartForm.RemoveAll() }() // the server does so too
 	if files := r.MultipartForm.File["kubeconfig_file"]; len(files) > 0 && strings.TrimSpace(form["kubeconfig"]) == "" {
 		if form["kubeconfig"], err = readFile(files[0]); err != nil {
 			return nil, err

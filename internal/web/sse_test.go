@@ -36,17 +36,18 @@ func (c *client) open(path, lastID string) *stream {
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
-	res, err := c.http.Do(r)
+	res, err := c.http.Do(r) //nolint:bodyclose // the goroutine below closes it
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
 		c.t.Fatalf("GET %s: %d\n%s", path, res.StatusCode, text)
 	}
 	s := &stream{t: c.t, messages: make(chan message, 10_000), close: cancel}
 	go func() {
-		defer res.Body.Close()
+		defer func() { _ = res.Body.Close() }()
 		defer close(s.messages)
 		var m message
 		var data []string
