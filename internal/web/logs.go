@@ -112,8 +112,15 @@ func (s *Server) showLogs(w http.ResponseWriter, r *http.Request) error {
 	if err := s.reachableForLogs(r.Context(), state); err != nil {
 		return err
 	}
-	v := logPane(&state.Workload, state.Observation, choice)
-	return s.render(w, r, http.StatusOK, "Logs of "+v.Name, func(p views.Page) templ.Component { return views.LogsPage(p, v) })
+	situation, err := s.Operator.Situation(r.Context(), state)
+	if err != nil {
+		return err
+	}
+	v, status := logPane(&state.Workload, state.Observation, choice), http.StatusOK
+	if !situation.Reachable { // the pane goes on trying
+		v.Off, status = why(noLogs(situation)), http.StatusServiceUnavailable
+	}
+	return s.render(w, r, status, "Logs of "+v.Name, func(p views.Page) templ.Component { return views.LogsPage(p, v) })
 }
 
 // reachableForLogs returns an Error when the cluster that has the logs does not
@@ -124,6 +131,13 @@ func (s *Server) reachableForLogs(ctx context.Context, state fleet.WorkloadState
 		return err
 	}
 	e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", situation.Target.Cluster.Label)
+	e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
+	return e
+}
+
+// noLogs says that the cluster of a workload does not answer.
+func noLogs(s fleet.Situation) error {
+	e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", s.Target.Cluster.Label)
 	e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
 	return e
 }

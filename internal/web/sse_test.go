@@ -36,7 +36,7 @@ func (c *client) open(path, lastID string) *stream {
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
-	res, err := c.http.Do(r) //nolint:bodyclose // the goroutine below closes it
+	res, err := c.http.Do(r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
