@@ -109,16 +109,12 @@ func (s *Server) showLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.reachableForLogs(r.Context(), state); err != nil {
-		return err
-	}
-	situation, err := s.Operator.Situation(r.Context(), state)
-	if err != nil {
-		return err
-	}
 	v, status := logPane(&state.Workload, state.Observation, choice), http.StatusOK
-	if !situation.Reachable { // the pane goes on trying
-		v.Off, status = why(noLogs(situation)), http.StatusServiceUnavailable
+	switch err := s.reachableForLogs(r.Context(), state); {
+	case fleet.CodeOf(err) == fleet.CodeUnavailable: // the pane says so, and goes on trying
+		v.Off, status = why(err), http.StatusServiceUnavailable
+	case err != nil:
+		return err
 	}
 	return s.render(w, r, status, "Logs of "+v.Name, func(p views.Page) templ.Component { return views.LogsPage(p, v) })
 }
@@ -131,13 +127,6 @@ func (s *Server) reachableForLogs(ctx context.Context, state fleet.WorkloadState
 		return err
 	}
 	e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", situation.Target.Cluster.Label)
-	e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
-	return e
-}
-
-// noLogs says that the cluster of a workload does not answer.
-func noLogs(s fleet.Situation) error {
-	e := fleet.Unavailable("The cluster %s cannot be reached now: logs requires Kubernetes.", s.Target.Cluster.Label)
 	e.Remedy = "Portolan goes on trying by itself; come back when the workload is no longer unknown."
 	return e
 }

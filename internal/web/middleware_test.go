@@ -1,0 +1,62 @@
+package web
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+)
+
+func TestClientAddressBelievesOnlyTrustedProxies(t *testing.T) {
+	t.Parallel()
+	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, test := range []struct {
+		name, peer, forwarded string
+		trusted               []netip.Prefix
+		want                  string
+	}{
+		{"no proxy", "203.0.113.7:1234", "", proxies, "203.0.113.7"},
+		{"a liar", "203.0.113.7:1234", "198.51.100.1", proxies, "203.0.113.7"},
+		{"nobody trusted", "10.0.0.1:1234", "198.51.100.1", nil, "10.0.0.1"},
+		{"one proxy", "10.0.0.1:1234", "198.51.100.1", proxies, "198.51.100.1"},
+		{"two proxies", "[fd00::1]:1234", "198.51.100.1, 10.0.0.2", proxies, "198.51.100.1"},
+		{"a lie before the truth", "10.0.0.1:1234", "1.2.3.4, 198.51.100.1", proxies, "198.51.100.1"},
+		{"nonsense", "10.0.0.1:1234", "nonsense", proxies, "10.0.0.1"},
+		{"mapped", "10.0.0.1:1234", "::ffff:198.51.100.1", proxies, "198.51.100.1"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = test.peer
+		r.Header.Set("X-Forwarded-For", test.forwarded)
+		s := &Server{Options: Options{TrustedProxies: test.trusted}}
+		if got := s.clientAddress(r); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+	}
+}
+
+func TestOnlyTLSMakesTheCookieSecure(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]bool{"": false, "http://127.0.0.1:8080": false, "https://portolan.example": true, "HTTPS://x": true} {
+		if Secure(address) != want {
+			t.Errorf("Secure(%q) = %v", address, !want)
+		}
+	}
+	for _, bad := range []string{"ftp://x", "portolan.example", "http://", "::"} {
+		if _, err := originOf(bad); err == nil {
+			t.Errorf("%q passes for a public URL", bad)
+		}
+	}
+}
+
+func FuzzLocalAddress(f *testing.F) {
+	for _, seed := range []string{"/", "/x?y=z", "//evil", "https://evil", "/\\evil", "/\t/evil"} {
+		f.Add(seed)
+	}
+	base := httptest.NewRequest(http.MethodGet, "http://portolan.example/login", nil).URL
+	f.Fuzz(func(t *testing.T, next string) {
+		u, err := base.Parse(localAddress(next))
+		if err == nil && u.Host != base.Host {
+			t.Errorf("%q leads to %s", next, u.Host)
+		}
+	})
+}
