@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube"
@@ -41,7 +42,7 @@ func (n *namespace) run(ctx context.Context) {
 		}
 		if err != nil {
 			n.opts.Logger.DebugContext(ctx, "watch broke", "cluster", n.cluster.ID, "namespace", n.name, "err", err)
-			if markErr := n.store.MarkBroken(ctx, n.cluster.ID, n.name, err.Error()); markErr != nil && ctx.Err() == nil {
+			if markErr := n.store.MarkBroken(ctx, n.cluster.ID, n.name, words(err)); markErr != nil && ctx.Err() == nil {
 				n.opts.Logger.WarnContext(ctx, "mark a watch broken", "cluster", n.cluster.ID, "err", markErr)
 			}
 		}
@@ -51,8 +52,8 @@ func (n *namespace) run(ctx context.Context) {
 		// Spread out, so that the watches of a server that comes back do not
 		// all come at once.
 		wait := backoff/2 + rand.N(backoff/2)
-		if err == nil {
-			wait = 0
+		if err == nil && time.Since(began) > time.Second {
+			wait = 0 // unless the server ends watches at once, which is no reason to ask it in a loop
 		}
 		backoff = min(n.opts.MaxBackoff, 2*backoff)
 		select {
@@ -60,6 +61,23 @@ func (n *namespace) run(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
+	}
+}
+
+// words says in a sentence why a watch fails.
+func words(err error) string {
+	var shown *fleet.Error
+	switch {
+	case errors.As(err, &shown):
+		return shown.Message
+	case errors.Is(err, context.DeadlineExceeded):
+		return "The API server does not answer in time."
+	case apierrors.IsForbidden(err):
+		return "The credential may not watch the namespace: " + err.Error()
+	case apierrors.IsUnauthorized(err):
+		return "The API server does not accept the credential."
+	default:
+		return err.Error()
 	}
 }
 
@@ -277,8 +295,10 @@ func (n *namespace) follow(ctx context.Context, client *kube.Client, events <-ch
 func (n *namespace) see(e event) string {
 	if e.controller != nil {
 		id := e.controller.Labels.Workload
-		if e.change == live.Deleted {
-			delete(n.controllers, id)
+		if old := n.controllers[id]; e.change == live.Deleted {
+			if old != nil && old.UID == e.controller.UID { // else another kind has taken its place
+				delete(n.controllers, id)
+			}
 		} else {
 			n.controllers[id] = e.controller
 		}

@@ -23,11 +23,14 @@ type Options struct {
 	Logger       *slog.Logger
 
 	LeaseTime  time.Duration // how long a lease lasts without being renewed; 15 s
-	LeaseEvery time.Duration // how often leases are renewed and looked for; 3 s
+	LeaseEvery time.Duration // how often leases are renewed and new namespaces are looked for; 1 s
 	ProbeEvery time.Duration // how often a quiet watch is asked for a proof of life; 8 s
 	ProbeTime  time.Duration // how long the proof may take; 5 s
 	Coalesce   time.Duration // how long changes of one workload are collected; 15 ms
 	MaxBackoff time.Duration // the longest wait before a broken watch is tried again; 10 s
+
+	// Wake, when not nil, makes it look for new namespaces at once.
+	Wake <-chan struct{}
 }
 
 // Observer watches the clusters whose leases it gets.
@@ -45,11 +48,14 @@ func New(store Store, clients Clients, o Options) *Observer {
 		}
 	}
 	set(&o.LeaseTime, 15*time.Second)
-	set(&o.LeaseEvery, 3*time.Second)
+	set(&o.LeaseEvery, time.Second)
 	set(&o.ProbeEvery, 8*time.Second)
 	set(&o.ProbeTime, 5*time.Second)
 	set(&o.Coalesce, 15*time.Millisecond)
 	set(&o.MaxBackoff, 10*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	return &Observer{store: store, clients: clients, opts: o}
 }
 
@@ -100,6 +106,7 @@ func (o *Observer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
+		case <-o.opts.Wake:
 		}
 	}
 }
