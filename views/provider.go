@@ -18,7 +18,7 @@ var providers = []provider{
 	{"kind", "kind", "kind-local", "node-port", ""},
 	{"k3s", "K3s", "k3s-local", "node-port", ""},
 	{"aks", "AKS", "aks-eastus2", "load-balancer", `An internal address: annotation {"service.beta.kubernetes.io/azure-load-balancer-internal": "true"}`},
-	{"gke", "GKE", "gke-us-central1", "load-balancer", "Container-native load balancing: class networking.gke.io/l4-rbs"},
+	{"gke", "GKE", "gke-us-central1", "load-balancer", "A load balancer with a regional backend service: class networking.gke.io/l4-rbs"},
 	{"eks", "EKS", "eks-us-east-1", "load-balancer", "EKS Auto Mode: class eks.amazonaws.com/nlb"},
 }
 

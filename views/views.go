@@ -38,7 +38,8 @@
 // nothing that a person types into is part of a Live component. Lines of the
 // HTML go into one "data:" line each. A message named "done" (with any data) ends
 // the stream for good; an end without it is followed by a new connection with
-// Last-Event-ID.
+// Last-Event-ID. Messages of other names are for other readers: the pages pass
+// over them.
 //
 // # Log streams
 //

@@ -79,7 +79,7 @@
 
   const runtime = (radio) => {
     const form = radio.form;
-    const { image, ports, volumes, cpu, memory, note } = radio.dataset;
+    const { image, ports, volumes, cpu, memory, note, probe } = radio.dataset;
     const hint = (name, text) => {
       if (form.elements[name]) form.elements[name].placeholder = text ?? "";
     };
@@ -90,6 +90,8 @@
     hint("memory", memory);
     const says = form.querySelector("[data-runtime-note]");
     if (says) says.textContent = note;
+    const own = document.getElementById("h-health_type");
+    if (own) own.textContent = probe;
   };
 
   const read = async (file, field) => {

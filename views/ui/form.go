@@ -21,14 +21,6 @@ func (f Form) Get(name string) string {
 	return ""
 }
 
-// At returns the i-th value of a repeated field.
-func (f Form) At(name string, i int) string {
-	if v := f.Values[name]; i < len(v) {
-		return v[i]
-	}
-	return ""
-}
-
 // On reports whether a checkbox is ticked.
 func (f Form) On(name string) bool {
 	return slices.Contains([]string{"on", "true", "1", "yes"}, f.Get(name))
