@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"time"
@@ -18,7 +19,7 @@ type metrics struct {
 	logLines prometheus.Counter
 }
 
-func newMetrics() *metrics {
+func newMetrics(reads Reads) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -32,9 +33,41 @@ func newMetrics() *metrics {
 			Name: "portolan_log_lines_total", Help: "Log lines sent to readers.",
 		}),
 	}
-	m.registry.MustRegister(m.requests, m.streams, m.logLines,
+	m.registry.MustRegister(m.requests, m.streams, m.logLines, fleetCollector{reads},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// fleetCollector counts what there is at the time of a scrape.
+type fleetCollector struct{ reads Reads }
+
+var (
+	workloadsDesc  = prometheus.NewDesc("portolan_workloads", "Workloads that there are.", nil, nil)
+	clustersDesc   = prometheus.NewDesc("portolan_clusters", "Clusters that are registered.", nil, nil)
+	unfinishedDesc = prometheus.NewDesc("portolan_operations_unfinished", "Operations that are queued or running.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (fleetCollector) Describe(out chan<- *prometheus.Desc) {
+	out <- workloadsDesc
+	out <- clustersDesc
+	out <- unfinishedDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c fleetCollector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	n, err := c.reads.NavCounts(ctx)
+	if err != nil {
+		for _, d := range []*prometheus.Desc{workloadsDesc, clustersDesc, unfinishedDesc} {
+			out <- prometheus.NewInvalidMetric(d, err)
+		}
+		return
+	}
+	out <- prometheus.MustNewConstMetric(workloadsDesc, prometheus.GaugeValue, float64(n.Workloads))
+	out <- prometheus.MustNewConstMetric(clustersDesc, prometheus.GaugeValue, float64(n.Clusters))
+	out <- prometheus.MustNewConstMetric(unfinishedDesc, prometheus.GaugeValue, float64(n.Running))
 }
 
 func (m *metrics) request(method, route string, status int, took time.Duration) {
@@ -52,7 +85,7 @@ func (m *metrics) request(method, route string, status int, took time.Duration) 
 // MetricsHandler answers /metrics. It belongs on a listener of its own: what it
 // tells is not for everybody.
 func (s *Server) MetricsHandler() http.Handler {
-	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{})
+	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
 // Metrics lets other parts of the process add theirs.

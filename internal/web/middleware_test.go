@@ -4,7 +4,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"testing"
+
+	"portolan/internal/fleet"
 )
 
 func TestClientAddressBelievesOnlyTrustedProxies(t *testing.T) {
@@ -59,4 +62,23 @@ func FuzzLocalAddress(f *testing.F) {
 			t.Errorf("%q leads to %s", next, u.Host)
 		}
 	})
+}
+
+func TestMetricsAreOnTheirOwnAddress(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	if a := admin.get("/metrics"); a.status != http.StatusNotFound {
+		t.Errorf("on the public address: %d", a.status)
+	}
+	w := httptest.NewRecorder()
+	b.server.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, part := range []string{
+		"portolan_clusters 1", `portolan_http_request_duration_seconds_count{method="POST",route="/admin/clusters/{id}/test",status="303"} 1`,
+	} {
+		if !strings.Contains(w.Body.String(), part) {
+			t.Errorf("no %s in\n%s", part, w.Body)
+		}
+	}
 }

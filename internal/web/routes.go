@@ -32,7 +32,7 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 // table of access.go.
 func (s *Server) routes() http.Handler {
 	r := chi.NewRouter()
-	r.Use(s.instrument, s.recoverPanic, securityHeaders, middleware.GetHead, s.sameOrigin)
+	r.Use(s.instrument, s.recoverPanic, s.securityHeaders, middleware.GetHead, s.sameOrigin)
 	r.NotFound(s.guard("GET /", smallBody, pageTimeout, notFound))
 	r.MethodNotAllowed(s.guard("GET /", smallBody, pageTimeout, methodNotAllowed))
 

@@ -79,7 +79,7 @@ func New(o Options) (*Server, error) {
 		},
 		csrf:    http.NewCrossOriginProtection(),
 		streams: newStreamLimit(o.MaxStreams),
-		metrics: newMetrics(),
+		metrics: newMetrics(o.Reads),
 	}
 	if o.PublicURL != "" {
 		origin, err := originOf(o.PublicURL)
