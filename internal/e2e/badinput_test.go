@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -45,7 +46,7 @@ func TestBadKubeconfigsAreRefusedAndNotStored(t *testing.T) {
 			for _, u := range c.AuthInfos {
 				*u = api.AuthInfo{Exec: &api.ExecConfig{Command: "/bin/sh", Args: []string{"-c", "id"}, APIVersion: "client.authentication.k8s.io/v1", InteractiveMode: api.NeverExecInteractiveMode}}
 			}
-		}), "exec"},
+		}), "program"},
 		{"a file outside", named(func(c *api.Config) {
 			for _, u := range c.AuthInfos {
 				*u = api.AuthInfo{TokenFile: "/etc/passwd"}
@@ -174,7 +175,7 @@ func https(t testing.TB, cert tls.Certificate, handler http.HandlerFunc) string 
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
-	server.Config.ErrorLog = nil
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // bad handshakes are the point
 	server.StartTLS()
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -262,7 +263,10 @@ func TestFailedStagesAreNamed(t *testing.T) {
 		{"no TCP answer", func(t *testing.T) string { return deaf(t) }, "connect", "answer"},
 		{"no TLS answer", func(t *testing.T) string { return mute(t) }, "tls", "answer"},
 		{"no HTTP answer", func(t *testing.T) string {
-			return https(t, ours.serving(t, later), func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			return https(t, ours.serving(t, later), func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // only then the end of the connection is noticed
+				<-r.Context().Done()
+			})
 		}, "authenticate", "answer"},
 		{"expired certificate", func(t *testing.T) string {
 			return https(t, ours.serving(t, time.Now().Add(-time.Hour)), answers(200, "application/json", "{}"))

@@ -66,7 +66,8 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 				}
 				return false, markers["phase"]
 			})
-			if took := time.Since(begun); took < unknownAfter-2*time.Second || took > unknownAfter+15*time.Second {
+			// The last proof of life may be some seconds older than the break.
+			if took := time.Since(begun); took < unknownAfter/2 || took > unknownAfter+15*time.Second {
 				t.Errorf("unknown after %v, not after about %v", took, unknownAfter)
 			}
 			page, markers := running.page(t)
@@ -250,7 +251,7 @@ func TestB24AKilledServeRecoversItsDatabase(t *testing.T) {
 	t.Cleanup(func() { endProcess(t, killed) })
 	pl := p.settle(t, real, nil)
 	name := clustertest.UniqueName("demo")
-	op := pl.begin(t, pl.draft(name, fields{"env": "START_DELAY=4s"}))
+	op := pl.begin(t, pl.draft(name, fields{"env": "START_DELAY=4s", "replicas": "2"}))
 	op.reaches(t, "rollout", "running")
 	killed.kill()
 

@@ -204,15 +204,15 @@ func rawText(n *html.Node) string {
 	return b.String()
 }
 
-// problem returns the text of the error beside a field, or "".
+// problem returns the text of the error beside a field, or "": what describes
+// the field, or the group that it is one of, and is marked as wrong.
 func (p *page) problem(field string) string {
-	for n := range p.root.Descendants() {
-		if n.Type != html.ElementNode || attr(n, "name") != field || attr(n, "aria-invalid") != "true" {
-			continue
-		}
-		for id := range strings.FieldsSeq(attr(n, "aria-describedby")) {
-			if e := p.one("id", id); e != nil && strings.Contains(attr(e, "class"), "error") {
-				return textOf(e)
+	for _, n := range p.with("name", field) {
+		for ; n != nil && n.Data != "form"; n = n.Parent {
+			for id := range strings.FieldsSeq(attr(n, "aria-describedby")) {
+				if e := p.one("id", id); e != nil && strings.Contains(attr(e, "class"), "error") {
+					return textOf(e)
+				}
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	apps "k8s.io/api/apps/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
 	rbac "k8s.io/api/rbac/v1"
@@ -260,8 +261,8 @@ func TestB14StartRestoresAndScaleOnlyScales(t *testing.T) {
 		t.Errorf("scaled to %s", state)
 	}
 	after.Spec.Replicas = before.Spec.Replicas
-	if before.Spec.String() != after.Spec.String() {
-		t.Error("scale changed more than the replicas")
+	if diff := cmp.Diff(before.Spec, after.Spec); diff != "" {
+		t.Errorf("scale changed more than the replicas: %s", diff)
 	}
 	if !maps.Equal(before.Labels, after.Labels) {
 		t.Errorf("scale changed labels: %v", after.Labels)
@@ -331,8 +332,8 @@ func TestB15RestartOnlyRestarts(t *testing.T) {
 		t.Errorf("annotations of others are gone: %v, %v", after.Annotations, after.Spec.Template.Annotations)
 	}
 	before.Spec.Template.Annotations, after.Spec.Template.Annotations = nil, nil
-	if before.Spec.String() != after.Spec.String() {
-		t.Error("restart changed more than the annotation")
+	if diff := cmp.Diff(before.Spec, after.Spec); diff != "" {
+		t.Errorf("restart changed more than the annotation: %s", diff)
 	}
 	eventually(t, patience, "the old pods to go", func() (bool, string) {
 		for uid := range podUIDs(w.pods(t)) {
