@@ -236,17 +236,5 @@ func (r reader) names(name, text string) []string {
 	return out
 }
 
-// clip keeps a message readable whatever was typed.
-func clip(s string) string {
-	const limit = 60
-	s = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) {
-			return '·'
-		}
-		return c
-	}, s)
-	if utf8.RuneCountInString(s) <= limit {
-		return "“" + s + "”"
-	}
-	return "“" + string([]rune(s)[:limit]) + "…”"
-}
+// clip quotes what was typed, so that a message stays readable whatever it was.
+func clip(s string) string { return "“" + printable(s, 60) + "”" }

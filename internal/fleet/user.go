@@ -51,15 +51,3 @@ func CleanEmail(s string) (string, bool) {
 	}
 	return s, true
 }
-
-// AuditEntry is one line of the record of who did what.
-type AuditEntry struct {
-	At      time.Time
-	Actor   string               // e-mail address; "" = nobody signed in
-	Action  string               // such as cluster.create, workload.stop, login
-	Target  string               // such as cluster/aks-eastus2 or workload/<id>
-	Outcome string               // ok, refused, failed
-	Reason  string               // why it was refused or failed
-	Address string               // of the client
-	Diff    map[string][2]string // field → before, after; redacted
-}

@@ -24,6 +24,7 @@ func insertAudit(ctx context.Context, q querier, e fleet.AuditEntry) error {
 	if e.Action == "" {
 		return nil
 	}
+	e = e.Printable()
 	_, err := q.Exec(ctx, `
 		INSERT INTO audit (at, actor, action, target, outcome, reason, address, diff)
 		VALUES (coalesce($1, now()), $2, $3, $4, $5, $6, $7, $8)`,

@@ -1,0 +1,49 @@
+package fleet
+
+import (
+	"strings"
+	"time"
+	"unicode"
+)
+
+// AuditEntry is one line of the record of who did what.
+type AuditEntry struct {
+	At      time.Time
+	Actor   string               // e-mail address; "" = nobody signed in
+	Action  string               // such as cluster.create, workload.stop, login
+	Target  string               // such as cluster/aks-eastus2 or workload/<id>
+	Outcome string               // ok, refused, failed
+	Reason  string               // why it was refused or failed
+	Address string               // of the client
+	Diff    map[string][2]string // field → before, after; redacted
+}
+
+// Printable returns the entry with every text in a form that can be kept and
+// read: much of it was typed by whoever was refused. Control characters are
+// shown as dots, and what is too long is cut.
+func (e AuditEntry) Printable() AuditEntry {
+	const short, long = 300, 4000 // characters
+	e.Actor, e.Action, e.Target = printable(e.Actor, short), printable(e.Action, short), printable(e.Target, short)
+	e.Outcome, e.Reason, e.Address = printable(e.Outcome, short), printable(e.Reason, long), printable(e.Address, short)
+	diff := make(map[string][2]string, len(e.Diff))
+	for field, values := range e.Diff {
+		diff[printable(field, short)] = [2]string{printable(values[0], long), printable(values[1], long)}
+	}
+	if e.Diff != nil {
+		e.Diff = diff
+	}
+	return e
+}
+
+func printable(s string, limit int) string {
+	runes := []rune(strings.ToValidUTF8(s, "·"))
+	if len(runes) > limit {
+		runes = append(runes[:limit], '…')
+	}
+	for i, c := range runes {
+		if unicode.IsControl(c) && c != '\n' && c != '\t' {
+			runes[i] = '·'
+		}
+	}
+	return string(runes)
+}
