@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
 	"portolan/internal/fleet"
@@ -77,7 +78,7 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 	if err != nil {
 		return fleet.StepResult{}, err
 	}
-	j := &job{StepRequest: r, api: client.Typed, opts: a.opts, now: a.now}
+	j := &job{StepRequest: r, api: client.Typed, opts: a.opts, now: a.now, later: new(errgroup.Group)}
 	if r.Step.StartedAt.IsZero() {
 		j.Step.StartedAt = a.now()
 	}
@@ -105,6 +106,9 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 	default:
 		err = &fleet.Failure{Reason: fleet.ReasonInternal, Message: fmt.Sprintf("There is no step %q.", r.Step.Name)}
 	}
+	if late := j.later.Wait(); err == nil {
+		err = late
+	}
 	return j.result, err
 }
 
@@ -118,7 +122,8 @@ type job struct {
 	api    kubernetes.Interface
 	opts   Options
 	now    func() time.Time
-	until  time.Time // end of the slice
+	until  time.Time       // end of the slice
+	later  *errgroup.Group // what must be done within the step, but nothing waits for
 	result fleet.StepResult
 }
 

@@ -179,16 +179,31 @@ func (j *job) create(ctx context.Context, o object) error {
 		return err
 	}
 	made, err := parsePresent(raw)
-	for range 10 {
-		if err != nil || made == nil {
-			return err
-		}
-		if _, err = j.adopt(ctx, o, made); !apierrors.IsConflict(err) {
-			return err
-		}
-		made, err = j.look(ctx, o.Resource, o.name, metadataOnly) // a controller was quick to add to it
+	if err != nil {
+		return err
 	}
-	return nil // the next apply adopts it
+	j.later.Go(func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTime)
+		defer cancel()
+		return j.adoptMade(ctx, o, made)
+	})
+	return nil
+}
+
+// adoptMade adopts an object that was just created. Nobody waits for it: if it
+// does not come to it, the next apply does.
+func (j *job) adoptMade(ctx context.Context, o object, made *present) error {
+	for range 10 {
+		_, err := j.adopt(ctx, o, made)
+		if !apierrors.IsConflict(err) {
+			return refusal(err, "patch", o.String())
+		}
+		// A controller was quick to add to it.
+		if made, err = j.look(ctx, o.Resource, o.name, metadataOnly); made == nil || err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // adopt lets fields that were created count as applied, so that later applies

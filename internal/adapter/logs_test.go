@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-
 	"portolan/internal/clustertest"
 	"portolan/internal/fleet"
 )
