@@ -39,10 +39,10 @@ func surf(t testing.TB, base string, scripts bool) *surfer {
 	t.Cleanup(endBrowser)
 	ctx, closeTab := chromedp.NewContext(allocated)
 	t.Cleanup(func() {
-		closeTab()
-		if err := chromedp.WaitClosed(allocated); err != nil {
+		if err := chromedp.Cancel(ctx); err != nil { // waits until it has ended
 			t.Logf("closing Chromium: %v", err)
 		}
+		closeTab()
 	})
 	s := &surfer{t: t, ctx: ctx, base: base, scripts: scripts}
 	console := chromedp.Console(ctx)
@@ -108,7 +108,9 @@ func (s *surfer) click(css string) {
 // fill types into a field, in place of what is there.
 func (s *surfer) fill(css, text string) {
 	s.t.Helper()
-	s.do("fill "+css, chromedp.WaitVisible(chromedp.CSS(css)), chromedp.Clear(chromedp.CSS(css)), chromedp.SendKeys(chromedp.CSS(css), text))
+	s.do("wait for "+css, chromedp.WaitVisible(chromedp.CSS(css)))
+	run(s, "select "+css, chromedp.Evaluate[bool](fmt.Sprintf("(e => { e.focus(); e.select(); return true })(document.querySelector(%q))", css)))
+	s.do("fill "+css, chromedp.SendKeys(chromedp.CSS(css), text))
 }
 
 // sees waits until the page has an element. Without scripts the person
@@ -123,7 +125,11 @@ func (s *surfer) sees(css string) {
 		if s.count(css) > 0 {
 			return true, ""
 		}
-		s.do("reload", chromedp.Reload())
+		ctx, cancel := context.WithTimeout(s.ctx, patience)
+		defer cancel()
+		if err := chromedp.Do(ctx, chromedp.Reload()); err != nil {
+			return false, err.Error() // such as that another page was on its way
+		}
 		return s.count(css) > 0, clipped(s.text())
 	})
 }

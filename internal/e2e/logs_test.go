@@ -107,8 +107,18 @@ func TestLogPaneTailAndFollow(t *testing.T) {
 		}
 	}
 	none := w.open(t, w.path("/logs/stream?tail=0"), "")
-	w.asks(t, pod, "/print?lines=3")
-	lines, _ = linesUntil(t, none, "line 3 of 3")
+	// From when on it follows does not show, so it is asked for more than once.
+	var first message
+	eventually(t, patience, "a new line", func() (bool, string) {
+		w.asks(t, pod, "/print?lines=3")
+		select {
+		case first = <-none.messages:
+			return true, ""
+		case <-time.After(time.Second):
+			return false, "nothing"
+		}
+	})
+	lines, _ = first.lines()
 	if got := len(only(lines, " of 500")); got != 0 {
 		t.Errorf("tail=0 began with %d old lines", got)
 	}
@@ -120,7 +130,7 @@ func TestLogPaneResumesWithoutGapOrDuplicate(t *testing.T) {
 	w := pl.deploy(t, quiet)
 	pod := w.listens(t)[0]
 
-	s := w.open(t, w.path("/logs/stream?tail=0"), "")
+	s := w.open(t, w.path("/logs/stream"), "")
 	w.asks(t, pod, "/print?lines=7")
 	_, last := linesUntil(t, s, "line 7 of 7")
 	var all []string
@@ -154,7 +164,7 @@ func TestLogPaneChoices(t *testing.T) {
 	pods := w.listens(t)
 
 	// Merged: lines of both, each with its pod.
-	s := w.open(t, w.path("/logs/stream?tail=0"), "")
+	s := w.open(t, w.path("/logs/stream"), "")
 	for i, pod := range pods {
 		w.asks(t, pod, fmt.Sprintf("/env?name=POD_%d", i))
 	}
