@@ -42,7 +42,7 @@ func (o Options) withDefaults() Options {
 			*d = fallback
 		}
 	}
-	set(&o.RolloutDeadline, 10*time.Minute)
+	set(&o.RolloutDeadline, fleet.RolloutDeadline)
 	set(&o.UnschedulableAfter, 3*time.Minute)
 	set(&o.ImagePullAfter, 25*time.Second)
 	set(&o.BlockedAfter, 15*time.Second)

@@ -276,7 +276,7 @@ func (j *job) mergePatch(ctx context.Context, r live.Resource, name string, seen
 // owns reports whether the field manager applied a field of that name.
 func (p *present) owns(field string) bool {
 	return slices.ContainsFunc(p.managed, func(m metav1.ManagedFieldsEntry) bool {
-		return m.Manager == live.Manager && m.FieldsV1 != nil && strings.Contains(string(m.FieldsV1.Raw), `"f:`+field+`"`)
+		return m.Manager == live.Manager && m.FieldsV1 != nil && strings.Contains(m.FieldsV1.GetRawString(), `"f:`+field+`"`)
 	})
 }
 
