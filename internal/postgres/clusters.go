@@ -96,7 +96,8 @@ func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 				credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
 				credential_hash = @credential_hash, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
 				exposure = @exposure, image_pull_secrets = @image_pull_secrets, labels = @labels, region = @region,
-				enabled = @enabled, fingerprint = @fingerprint, version = version + 1, updated_at = now()
+				enabled = @enabled, fingerprint = @fingerprint, test_wanted = test_wanted AND fingerprint = @fingerprint,
+				version = version + 1, updated_at = now()
 			WHERE id = @id AND version = @version`, clusterArgs(c))
 		if err != nil {
 			return err
@@ -169,8 +170,8 @@ func (db *DB) SetEnabled(ctx context.Context, id string, enabled bool, audit fle
 }
 
 // SetCredentialHash records what the poller read; "" = not readable. It does
-// not count the version up: nobody's form is outdated by it. A cluster that is
-// gone is no error.
+// not count the version up: nobody's form is outdated by it. What has become
+// readable is due for a test. A cluster that is gone is no error.
 func (db *DB) SetCredentialHash(ctx context.Context, id, hash string) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		row, err := one[clusterRow](ctx, tx, `SELECT `+clusterColumns+` FROM clusters c WHERE id = $1 FOR UPDATE`, id)
@@ -182,7 +183,8 @@ func (db *DB) SetCredentialHash(ctx context.Context, id, hash string) error {
 		}
 		c := row.cluster()
 		c.CredentialHash = hash
-		if _, err := tx.Exec(ctx, `UPDATE clusters SET credential_hash = $2, fingerprint = $3 WHERE id = $1`,
+		if _, err := tx.Exec(ctx, `
+			UPDATE clusters SET credential_hash = $2, fingerprint = $3, test_wanted = $2 <> '' WHERE id = $1`,
 			id, hash, c.Fingerprint()); err != nil {
 			return err
 		}

@@ -182,6 +182,11 @@ func TestPinnedIdentityIsThatOfThePresentMode(t *testing.T) {
 	save("u2", fleet.TestFailed)
 	save("", fleet.TestOK)
 	want("u1")
+	for range 60 {
+		b.tested("c1", fleet.TestFailed)
+	}
+	want("u1") // it is not forgotten with the tests that are
+	c = b.status("c1").Cluster
 	c.CredentialMode = fleet.CredentialEncrypted
 	b.must(b.UpdateCluster(t.Context(), c, &fleet.SealedCredential{KeyID: "k", Sealed: []byte{1}}, fleet.AuditEntry{}))
 	want("")
@@ -203,9 +208,72 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	b.must(err)
 	due, err := b.DueTests(t.Context(), 10*time.Minute)
 	b.must(err)
-	if fmt.Sprint(due) != "[due]" {
+	if fmt.Sprint(due) != "[changed due]" {
 		t.Fatalf("due: %v", due)
 	}
+}
+
+func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.cluster("c1")
+	due := func(want bool) {
+		t.Helper()
+		ids, err := b.DueTests(t.Context(), time.Hour)
+		b.must(err)
+		if (len(ids) == 1) != want {
+			t.Fatalf("due: %v", ids)
+		}
+	}
+	begin := func(c fleet.Cluster) fleet.ConnectionTest {
+		t.Helper()
+		test := fleet.ConnectionTest{ClusterID: "c1", Fingerprint: c.Fingerprint(), StartedAt: time.Now(), Deadline: time.Minute}
+		var err error
+		test.ID, err = b.BeginTest(t.Context(), test)
+		b.must(err)
+		due(false) // it runs
+		return test
+	}
+	due(false)
+
+	// Its process gives it up, and the next one dies.
+	b.must(b.DropTest(t.Context(), begin(c)))
+	due(true)
+	if tests, err := b.Tests(t.Context(), "c1", 10); err != nil || len(tests) != 0 {
+		t.Fatalf("tests %v, %v", tests, err)
+	}
+	begin(c)
+	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 minutes'`)
+	due(true)
+	b.tested("c1", fleet.TestOK)
+	due(false)
+
+	// A test that dies says nothing about the cluster.
+	begin(c)
+	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 minutes'`)
+	running := begin(c)
+	if s := b.status("c1"); s.Verdict() != fleet.TestOK {
+		t.Fatalf("verdict %s", s.Verdict())
+	}
+
+	// The file changes while a test of what it was runs.
+	b.must(b.SetCredentialHash(t.Context(), "c1", "h2"))
+	running.State = fleet.TestOK
+	b.must(b.SaveTest(t.Context(), running))
+	due(true)
+
+	// What a person saves waits for a person.
+	c = b.status("c1").Cluster
+	c.Namespace = "elsewhere"
+	b.must(b.UpdateCluster(t.Context(), c, nil, fleet.AuditEntry{}))
+	due(false)
+	c = b.status("c1").Cluster
+	running = begin(c)
+	c.Namespace = "apps"
+	b.must(b.UpdateCluster(t.Context(), c, nil, fleet.AuditEntry{}))
+	running.State = fleet.TestOK
+	b.must(b.SaveTest(t.Context(), running))
+	due(false)
 }
 
 // The lists find clusters by columns that PostgreSQL computes; what they find

@@ -55,7 +55,8 @@ func (r testRow) test() fleet.ConnectionTest {
 
 // BeginTest inserts a running test and returns its id. While one runs for the
 // cluster it is CodeConflict; one whose deadline has passed without an end (its
-// process died) is closed as failed first.
+// process died) is closed as failed first. Until SaveTest stores its end, or a
+// person changes what it is about, the cluster stays due for a test.
 func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, err error) {
 	err = db.inTx(ctx, func(tx pgx.Tx) error {
 		if err := closeDeadTest(ctx, tx, t.ClusterID); err != nil {
@@ -71,6 +72,9 @@ func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, 
 		if err != nil {
 			return orNotFound(err, "There is no such cluster.")
 		}
+		if _, err := tx.Exec(ctx, `UPDATE clusters SET test_wanted = true WHERE id = $1`, t.ClusterID); err != nil {
+			return err
+		}
 		return ring(ctx, tx, clusterBell(t.ClusterID))
 	})
 	if violatesConstraint(err, "connection_tests_running_key") {
@@ -79,7 +83,8 @@ func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, 
 	return id, wrap("begin test", err)
 }
 
-// closeDeadTest ends the cluster's running test if its process must be dead.
+// closeDeadTest ends the cluster's running test if its process must be dead. It
+// says nothing about the cluster, whose verdict stays what it was.
 func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
 	row, err := one[testRow](ctx, tx, `
 		SELECT `+testColumns+` FROM connection_tests t
@@ -107,7 +112,18 @@ func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
 			Stage: fleet.StageCredential, State: fleet.CheckFailed, Message: message, Remedy: "Test again.",
 		})
 	}
-	return saveTest(ctx, tx, t)
+	return updateTest(ctx, tx, t)
+}
+
+// DropTest forgets a running test that its process cannot end. The cluster
+// stays due for one.
+func (db *DB) DropTest(ctx context.Context, t fleet.ConnectionTest) error {
+	return wrap("drop test", db.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `DELETE FROM connection_tests WHERE id = $1 AND state = 'running'`, t.ID); err != nil {
+			return err
+		}
+		return ring(ctx, tx, clusterBell(t.ClusterID))
+	}))
 }
 
 // SaveTest stores the progress or, when its State is ok or failed, the end of
@@ -118,40 +134,50 @@ func (db *DB) SaveTest(ctx context.Context, t fleet.ConnectionTest) error {
 }
 
 func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
-	ended := t.State != fleet.TestRunning
-	if ended && t.FinishedAt.IsZero() {
+	if t.State == fleet.TestRunning {
+		t.FinishedAt = time.Time{}
+	} else if t.FinishedAt.IsZero() {
 		t.FinishedAt = time.Now().UTC()
 	}
-	if !ended {
-		t.FinishedAt = time.Time{}
+	if err := updateTest(ctx, tx, t); err != nil {
+		return err
 	}
+	if t.State != fleet.TestRunning {
+		// A result of another configuration than the present one leaves the
+		// cluster due, if it was.
+		if _, err := tx.Exec(ctx, `
+			UPDATE clusters SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5, credential_ends_at = $6,
+				test_wanted = test_wanted AND fingerprint <> $4
+			WHERE id = $1 AND coalesce(test_id, 0) < $2`,
+			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)); err != nil {
+			return err
+		}
+		// The tests that pin the identity stay, however many have failed since.
+		if _, err := tx.Exec(ctx, `
+			DELETE FROM connection_tests WHERE cluster_id = $1 AND id < (
+				SELECT id FROM connection_tests WHERE cluster_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1
+			) AND id NOT IN (
+				SELECT max(id) FROM connection_tests
+				WHERE cluster_id = $1 AND state = 'ok' AND cluster_uid <> '' GROUP BY credential_mode
+			)`, t.ClusterID, testsKept-1); err != nil {
+			return err
+		}
+	}
+	return ring(ctx, tx, clusterBell(t.ClusterID))
+}
+
+// updateTest stores how a running test stands.
+func updateTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE connection_tests SET fingerprint = $2, state = $3, finished_at = $4, checks = $5, server_version = $6,
 			identity = $7, cluster_uid = $8, uid_namespace = $9, permissions = $10, credential = $11
 		WHERE id = $1 AND state = 'running'`,
 		t.ID, t.Fingerprint, t.State, nullTime(t.FinishedAt), orEmpty(t.Checks), t.ServerVersion, t.Identity,
 		t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential)
-	if err != nil {
-		return err
-	}
-	if tag.RowsAffected() == 0 {
+	if err == nil && tag.RowsAffected() == 0 {
 		return fleet.Conflict("This test of %s has already ended.", t.ClusterID)
 	}
-	if ended {
-		if _, err := tx.Exec(ctx, `
-			UPDATE clusters SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5, credential_ends_at = $6
-			WHERE id = $1 AND coalesce(test_id, 0) < $2`,
-			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, `
-			DELETE FROM connection_tests WHERE cluster_id = $1 AND id < (
-				SELECT id FROM connection_tests WHERE cluster_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1
-			)`, t.ClusterID, testsKept-1); err != nil {
-			return err
-		}
-	}
-	return ring(ctx, tx, clusterBell(t.ClusterID))
+	return err
 }
 
 // Tests returns the newest tests of a cluster, a running one included, without
@@ -209,13 +235,15 @@ func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, 
 }
 
 // DueTests returns the ids of enabled clusters whose latest test of the present
-// configuration ended longer than interval ago, the longest first.
+// configuration ended longer than interval ago, the longest first, and before
+// them those for which a test is wanted: one that never came to its end, or
+// one of a mounted kubeconfig that has changed. None has a test running.
 func (db *DB) DueTests(ctx context.Context, interval time.Duration) ([]string, error) {
 	ids, err := column[string](ctx, db.pool, `
 		SELECT c.id FROM clusters c
-		WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval
+		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval)
 			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running'
 				AND t.started_at + t.deadline + $2::interval > now())
-		ORDER BY c.tested_at`, interval, testGrace)
+		ORDER BY c.test_wanted DESC, c.tested_at`, interval, testGrace)
 	return ids, wrap("due tests", err)
 }
