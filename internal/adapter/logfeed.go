@@ -218,7 +218,7 @@ func (f *feed) pass(lines []line, gap string) {
 func (f *feed) run(ctx context.Context) {
 	defer f.finish(ctx)
 	const soon = 200 * time.Millisecond
-	wait, lost := soon, false
+	wait, lost, refused := soon, false, 0
 	for ctx.Err() == nil {
 		opened := time.Now()
 		err := f.follow(ctx)
@@ -239,6 +239,13 @@ func (f *feed) run(ctx context.Context) {
 		}
 		if inspectErr == nil {
 			lost = false
+		}
+		if err != nil && state.running && time.Since(opened) < time.Second {
+			if refused++; refused == 3 {
+				f.note("The log of " + f.source.pod + " cannot be read: " + apiMessage(err) + " Trying again.")
+			}
+		} else {
+			refused = 0
 		}
 		if time.Since(opened) > f.opts.LogReconnectInterval {
 			wait = soon

@@ -80,9 +80,9 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 		if len(pods) == 0 {
 			return nil, fleet.NotFound("The workload %s has no pod %s now.", q.Workload.Name, q.Pod)
 		}
-		if q.Container != "" && !pods[0].Has(q.Container) {
-			return nil, fleet.NotFound("The pod %s has no container %s.", q.Pod, q.Container)
-		}
+	}
+	if q.Container != "" && len(pods) > 0 && !slices.ContainsFunc(pods, func(p live.Pod) bool { return p.Has(q.Container) }) {
+		return nil, fleet.NotFound("No pod of %s that is there has a container %s.", q.Workload.Name, q.Container)
 	}
 	runCtx, cancelRun := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancelRun

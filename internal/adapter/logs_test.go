@@ -380,3 +380,13 @@ func TestPositionsSurviveTheirText(t *testing.T) {
 		_ = parsePosition(hostile).String()
 	}
 }
+
+func TestALogThatCannotBeReadSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok") // its nodes have no logs to give
+	wl, spec := w.demo("web")
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 10})
+	var r reading
+	r.until(t, s, func(r *reading) bool { return strings.Contains(strings.Join(r.notes, "\n"), "cannot be read") })
+}
