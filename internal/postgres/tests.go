@@ -234,6 +234,12 @@ func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, 
 	return namespace, uid, wrap("pinned identity", err)
 }
 
+// WantTests makes clusters due for a test.
+func (db *DB) WantTests(ctx context.Context, ids []string) error {
+	_, err := db.pool.Exec(ctx, `UPDATE clusters SET test_wanted = true WHERE id = ANY($1)`, ids)
+	return wrap("want tests", err)
+}
+
 // DueTests returns the ids of enabled clusters whose latest test of the present
 // configuration ended longer than interval ago, the longest first, and before
 // them those for which a test is wanted: one that never came to its end, or

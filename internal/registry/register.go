@@ -164,7 +164,10 @@ func (r *Registry) SetEnabled(ctx context.Context, actor fleet.Actor, id string,
 	if on {
 		action = "enable"
 	}
-	return r.Store.SetEnabled(ctx, id, on, r.audit(actor, action, id))
+	if err := r.Store.SetEnabled(ctx, id, on, r.audit(actor, action, id)); err != nil {
+		return r.refused(ctx, actor, action, id, err)
+	}
+	return nil
 }
 
 // Delete removes a cluster from the registry. It is CodeConflict while
@@ -255,7 +258,10 @@ func difference(before, after fleet.Cluster) map[string][2]string {
 		}
 	}
 	if before.CredentialHash != after.CredentialHash && after.CredentialMode == fleet.CredentialEncrypted {
-		out["kubeconfig"] = [2]string{"", "replaced"}
+		out["kubeconfig"] = [2]string{"another one", "replaced"}
+		if before.CredentialHash == "" {
+			out["kubeconfig"] = [2]string{"", "set"}
+		}
 	}
 	return out
 }

@@ -85,7 +85,8 @@ type Options struct {
 	TestInterval time.Duration
 	// PollInterval is how often mounted files are looked at; 0 = 2 s.
 	PollInterval time.Duration
-	// MaxTests bounds the tests that run at a time in this process; 0 = 32.
+	// MaxTests bounds the tests that run at a time in this process, beside those
+	// of single clusters that people ask for; 0 = 32.
 	MaxTests int
 }
 
@@ -250,7 +251,8 @@ func (r *Registry) refused(ctx context.Context, actor fleet.Actor, action, id st
 	}
 	entry := r.audit(actor, action, id)
 	entry.Outcome, entry.Reason = "refused", shown.Message
-	if err := r.Store.Audit(ctx, entry); err != nil {
+	// Also when whoever tried has hung up.
+	if err := r.Store.Audit(context.WithoutCancel(ctx), entry); err != nil {
 		r.Logger.ErrorContext(ctx, "write audit entry", "err", err)
 	}
 	return why

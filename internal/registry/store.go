@@ -38,16 +38,23 @@ type Store interface {
 
 	// BeginTest inserts a running test and returns its id. While one runs for
 	// the cluster it is CodeConflict; one whose deadline has passed without an
-	// end (its process died) is closed as failed first.
+	// end (its process died) is closed as failed first. Until a result is saved
+	// the cluster is due for a test.
 	BeginTest(ctx context.Context, t fleet.ConnectionTest) (int64, error)
 	// SaveTest stores the progress or, when its State is ok or failed, the end
-	// of a test, and keeps the newest 50 of the cluster.
+	// of a test, and keeps the newest 50 of the cluster. A test that has ended
+	// otherwise meanwhile, or whose cluster is gone, is CodeConflict.
 	SaveTest(ctx context.Context, t fleet.ConnectionTest) error
+	// DropTest forgets a running test that cannot be brought to its end.
+	DropTest(ctx context.Context, t fleet.ConnectionTest) error
 	// PinnedIdentity returns the namespace and UID of the newest passed test
 	// that had one, for the cluster's present credential mode; "" = none.
 	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
-	// DueTests returns the ids of enabled clusters whose latest test of the
-	// present configuration ended longer than interval ago.
+	// WantTests makes clusters due for a test.
+	WantTests(ctx context.Context, ids []string) error
+	// DueTests returns the ids of enabled clusters without a running test whose
+	// latest test of the present configuration ended longer than interval ago,
+	// after those whose test never ended or whose mounted file has changed.
 	DueTests(ctx context.Context, interval time.Duration) ([]string, error)
 	// Audit appends to the record.
 	Audit(ctx context.Context, entry fleet.AuditEntry) error
