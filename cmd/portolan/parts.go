@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+
 	"portolan/internal/adapter"
 	"portolan/internal/jobs"
 	"portolan/internal/kube"
@@ -33,6 +36,9 @@ type parts struct {
 // together. Only a process that works runs jobs; any other just adds them.
 // close ends the parts in the reverse order.
 func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *seal.Keyring, c clusterConfig, w workerConfig, works bool) (p *parts, err error) {
+	// What client-go would print to standard error beside our own lines also
+	// comes back as an error, and is told where it matters.
+	klog.SetLogger(logr.Discard())
 	policy, err := c.policy()
 	if err != nil {
 		return nil, err
