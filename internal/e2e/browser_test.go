@@ -105,6 +105,18 @@ func (s *surfer) click(css string) {
 	s.do("click "+css, chromedp.Click(chromedp.CSS(css)))
 }
 
+// follow clicks what leads to another page, or to the same one anew, and waits
+// until it has loaded.
+func (s *surfer) follow(css string) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(css))); err != nil {
+		s.shot("failed-" + s.t.Name())
+		s.t.Fatalf("follow %s at %s: %v\n%s", css, s.path(), err, clipped(s.text()))
+	}
+}
+
 // fill types into a field, in place of what is there.
 func (s *surfer) fill(css, text string) {
 	s.t.Helper()
@@ -125,11 +137,7 @@ func (s *surfer) sees(css string) {
 		if s.count(css) > 0 {
 			return true, ""
 		}
-		ctx, cancel := context.WithTimeout(s.ctx, patience)
-		defer cancel()
-		if err := chromedp.Do(ctx, chromedp.Reload()); err != nil {
-			return false, err.Error() // such as that another page was on its way
-		}
+		s.do("reload", chromedp.Reload())
 		return s.count(css) > 0, clipped(s.text())
 	})
 }

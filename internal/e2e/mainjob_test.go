@@ -127,7 +127,7 @@ func walk(t *testing.T, scripts bool) {
 	s.fill("input[name=token]", token)
 	s.fill("input[name=email]", adminEmail)
 	s.fill("input[name=password]", adminPassword)
-	s.click("form[action='/setup'] button")
+	s.follow("form[action='/setup'] button")
 	s.arrives("body.app, form[action='/login']")
 	if s.count("form[action='/login']") > 0 {
 		s.signIn()
@@ -139,17 +139,17 @@ func walk(t *testing.T, scripts bool) {
 	// A cluster that was found in the folder.
 	s.open("/admin/clusters")
 	portray("clusters-found")
-	s.click("[data-found='k3s-local'] a")
+	s.follow("[data-found='k3s-local'] a")
 	s.arrives("#cluster-form")
 	s.fill("input[name=namespace]", namespace)
 	s.click("label:has(input[name=exposure_mode][value=node-port])")
 	s.fill("input[name=runtime_host]", "127.0.0.1")
 	portray("cluster-new")
-	s.click("#cluster-form .form-end button")
+	s.follow("#cluster-form .form-end button")
 	s.arrives("[data-cluster='k3s-local'][data-test-state=untested]")
 	portray("cluster-untested")
 	clustertest.DeleteNamespace(t, kubectl, namespace)
-	s.click("form[action='/admin/clusters/k3s-local/test'] button")
+	s.follow("form[action='/admin/clusters/k3s-local/test'] button")
 	s.sees("[data-cluster='k3s-local'][data-test-state=ok]")
 	portray("cluster")
 	for _, page := range []string{"edit", "delete"} {
@@ -167,15 +167,19 @@ func walk(t *testing.T, scripts bool) {
 	s.fill("input[name=name]", "demo")
 	s.fill("input[name=image]", "portolan.dev/demo:1")
 	s.fill("textarea[name=ports]", "runtime=8080")
-	s.click("button[formaction='/deploy/preview']")
+	if preview := "button[formaction='/deploy/preview']"; scripts {
+		s.click(preview) // puts it into the page
+	} else {
+		s.follow(preview)
+	}
 	s.arrives("[data-object='Deployment/demo']")
 	portray("deploy")
-	s.click("#deploy-form .card-foot button.primary")
+	s.follow("#deploy-form .card-foot button.primary")
 	s.arrives("[data-operation]")
 	portray("operation-running")
 	s.sees("[data-operation][data-state=succeeded]")
 	portray("operation")
-	s.click("#operation-head a[href^='/workloads/']")
+	s.follow("#operation-head a[href^='/workloads/']")
 	s.sees("[data-workload][data-phase=running]")
 	id := s.attribute("[data-workload]", "data-workload")
 	w := &workload{&place{portolan: p, on: real, id: "k3s-local", kubectl: kubectl, namespace: namespace}, id, "demo"}
@@ -212,7 +216,7 @@ func walk(t *testing.T, scripts bool) {
 	button := func(verb, phase string) {
 		t.Helper()
 		s.open(w.path(""))
-		s.click("form[action='" + w.path("/"+verb) + "'] button")
+		s.follow("form[action='" + w.path("/"+verb) + "'] button")
 		s.arrives("[data-operation]")
 		s.sees("[data-operation][data-state=succeeded]")
 		s.open(w.path(""))
@@ -224,7 +228,7 @@ func walk(t *testing.T, scripts bool) {
 	button("restart", "running")
 	s.click("button[popovertarget=scale]")
 	s.fill("#scale input[name=replicas]", "2")
-	s.click("#scale button.primary")
+	s.follow("#scale button.primary")
 	s.arrives("[data-operation]")
 	s.sees("[data-operation][data-state=succeeded]")
 	s.open(w.path(""))
@@ -246,15 +250,17 @@ func walk(t *testing.T, scripts bool) {
 
 	// Its end.
 	s.open(w.path(""))
-	s.click("a[href='" + w.path("/delete") + "']")
-	form := "form[action='" + w.path("/delete") + "']"
-	if scripts {
+	form, ask := "form[action='"+w.path("/delete")+"']", "a[href='"+w.path("/delete")+"']"
+	if !scripts {
+		s.follow(ask)
+	} else {
+		s.click(ask)
 		form = "dialog[open] " + form
 		s.arrives(form)
 		portray("workload-delete-dialog")
 	}
 	s.fill(form+" input[name=confirm]", "demo")
-	s.click(form + " button.danger")
+	s.follow(form + " button.danger")
 	s.arrives("[data-operation]")
 	s.sees("[data-operation][data-state=succeeded]")
 	s.open("/workloads")
@@ -268,7 +274,7 @@ func walk(t *testing.T, scripts bool) {
 	// And out.
 	s.open("/")
 	s.click("button[popovertarget=me]")
-	s.click("form[action='/logout'] button")
+	s.follow("form[action='/logout'] button")
 	s.arrives("form[action='/login']")
 	portray("login")
 	s.signIn()
@@ -278,6 +284,6 @@ func (s *surfer) signIn() {
 	s.t.Helper()
 	s.fill("input[name=email]", adminEmail)
 	s.fill("input[name=password]", adminPassword)
-	s.click("form[action='/login'] button")
+	s.follow("form[action='/login'] button")
 	s.arrives("body.app")
 }
