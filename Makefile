@@ -16,7 +16,7 @@ help: ## List what can be made
 demo: ## Try it: a real Kubernetes on this machine and Portolan in front of it, until Ctrl-C
 	@.ci/packages demo
 	@$(MAKE) --no-print-directory devcluster portolan
-	@exec cmd/devcluster/demo.sh
+	@exec env --default-signal=INT cmd/devcluster/demo.sh # or Ctrl-C would not reach it where INT is ignored
 
 .PHONY: run
 run: portolan ## Run Portolan with the settings of the environment
