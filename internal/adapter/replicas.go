@@ -73,8 +73,13 @@ func (j *job) stop(ctx context.Context, c *live.Controller) error {
 	return nil
 }
 
+// start sets the count that the operation names, which an edit during the stop
+// may have changed, or else the one from before the stop.
 func (j *job) start(ctx context.Context, c *live.Controller) error {
-	want := j.countBeforeStop(c)
+	want := j.Operation.Params.Replicas
+	if want < 1 {
+		want = j.countBeforeStop(c)
+	}
 	if c.Desired() > 0 {
 		j.done("already at %d", c.Desired()) // started by hand, or by this step before a crash
 		return nil
@@ -87,13 +92,13 @@ func (j *job) start(ctx context.Context, c *live.Controller) error {
 	return nil
 }
 
-// countBeforeStop is what start restores: the count in the cluster, else the
-// one asked for or known of the workload.
+// countBeforeStop is the count that the cluster notes, else the one known of
+// the workload.
 func (j *job) countBeforeStop(c *live.Controller) int32 {
 	if n, err := strconv.ParseInt(c.Annotations.ReplicasBeforeStop, 10, 32); err == nil && n > 0 {
 		return int32(n)
 	}
-	return max(1, j.Operation.Params.Replicas, j.Workload.Replicas)
+	return max(1, j.Workload.Replicas)
 }
 
 func (j *job) scale(ctx context.Context, c *live.Controller) error {

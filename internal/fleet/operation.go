@@ -174,6 +174,7 @@ const (
 	ReasonForbidden       = "Forbidden"   // the credential lacks a permission
 	ReasonUnreachable     = "Unreachable" // the API server does not answer
 	ReasonDeadline        = "DeadlineExceeded"
+	ReasonAnotherCluster  = "AnotherCluster"  // the credential leads elsewhere than before
 	ReasonTargetChanged   = "TargetChanged"   // no longer a target when the work began
 	ReasonInvalid         = "Invalid"         // the API server refused the object
 	ReasonSecretsUnopened = "SecretsUnopened" // the sealed values cannot be opened

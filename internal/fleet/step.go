@@ -9,6 +9,10 @@ type StepRequest struct {
 	Spec         Spec              // of the release that is wanted
 	Secrets      map[string]string // values of Spec.SecretEnv
 	Installation string            // tells this Portolan's objects from another's
+
+	// By these the cluster's tests recognise it: where the namespace has another
+	// UID, nothing is done. "" = not known, or compared already.
+	PinnedNamespace, PinnedUID string
 }
 
 // StepResult is what a slice of a step came to.

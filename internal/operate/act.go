@@ -15,7 +15,7 @@ import (
 func (o *Operator) Update(ctx context.Context, actor fleet.Actor, id string, form fleet.WorkloadForm) (fleet.Operation, error) {
 	op, err := o.update(ctx, actor, id, form)
 	if err != nil {
-		return op, o.refused(ctx, actor, fleet.VerbUpdate, "workload/"+id, err)
+		return op, o.refused(ctx, actor, action(fleet.VerbUpdate), "workload/"+id, err)
 	}
 	return op, nil
 }
@@ -53,8 +53,10 @@ func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, for
 	if err := o.sealSecrets(&release, values); err != nil {
 		return fleet.Operation{}, err
 	}
+	changes := differ(before.Spec, spec, typed)
+	changes.note("replicas", w.Replicas, spec.Replicas) // scaling may have moved it since
 	w.Replicas = spec.Replicas
-	return o.begin(ctx, actor, w, fleet.VerbUpdate, fleet.Params{FromRelease: before.Number}, &release)
+	return o.begin(ctx, actor, w, fleet.VerbUpdate, fleet.Params{FromRelease: before.Number}, &release, changes)
 }
 
 // Act begins any other verb on a workload that exists. The form holds what the
@@ -62,7 +64,7 @@ func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, for
 func (o *Operator) Act(ctx context.Context, actor fleet.Actor, id string, verb fleet.Verb, form fleet.WorkloadForm) (fleet.Operation, error) {
 	op, err := o.act(ctx, actor, id, verb, form)
 	if err != nil {
-		return op, o.refused(ctx, actor, verb, "workload/"+id, err)
+		return op, o.refused(ctx, actor, action(verb), "workload/"+id, err)
 	}
 	return op, nil
 }
@@ -75,22 +77,24 @@ func (o *Operator) act(ctx context.Context, actor fleet.Actor, id string, verb f
 	w := state.Workload
 	switch verb {
 	case fleet.VerbStop, fleet.VerbRestart, fleet.VerbRedeploy:
-		return o.begin(ctx, actor, w, verb, fleet.Params{}, nil)
+		return o.begin(ctx, actor, w, verb, fleet.Params{}, nil, nil)
 	case fleet.VerbStart:
-		return o.begin(ctx, actor, w, verb, fleet.Params{Replicas: w.Replicas}, nil)
+		return o.begin(ctx, actor, w, verb, fleet.Params{Replicas: w.Replicas}, nil, nil)
 	case fleet.VerbScale:
 		n, err := strconv.Atoi(strings.TrimSpace(form["replicas"]))
 		if err != nil || n < 1 || n > fleet.MaxReplicas {
 			return fleet.Operation{}, fleet.Problems{"replicas": fmt.Sprintf("must be a whole number from 1 to %d; Stop brings it to none", fleet.MaxReplicas)}.Err()
 		}
-		return o.begin(ctx, actor, w, verb, fleet.Params{Replicas: int32(n)}, nil)
+		changes := difference{}
+		changes.note("replicas", w.Replicas, int32(n))
+		return o.begin(ctx, actor, w, verb, fleet.Params{Replicas: int32(n)}, nil, changes)
 	case fleet.VerbRollback:
 		return o.rollback(ctx, actor, w, form["release"])
 	case fleet.VerbDelete:
 		if err := confirmed(w, form); err != nil {
 			return fleet.Operation{}, err
 		}
-		return o.begin(ctx, actor, w, verb, fleet.Params{KeepVolumes: form["keep_volumes"] != ""}, nil)
+		return o.begin(ctx, actor, w, verb, fleet.Params{KeepVolumes: form["keep_volumes"] != ""}, nil, nil)
 	case fleet.VerbForget:
 		if err := confirmed(w, form); err != nil {
 			return fleet.Operation{}, err
@@ -124,8 +128,10 @@ func (o *Operator) rollback(ctx context.Context, actor fleet.Actor, w fleet.Work
 		WorkloadID: w.ID, Spec: from.Spec, SealedSecrets: from.SealedSecrets, SealedKeyID: from.SealedKeyID,
 		From: n, CreatedBy: actor.Email,
 	}
+	changes := difference{}
+	changes.note("release", w.Release, fmt.Sprintf("that of %d again", n))
 	w.Replicas = from.Spec.Replicas
-	return o.begin(ctx, actor, w, fleet.VerbRollback, fleet.Params{FromRelease: n}, &release)
+	return o.begin(ctx, actor, w, fleet.VerbRollback, fleet.Params{FromRelease: n}, &release, changes)
 }
 
 // forget removes the workload's row and touches no cluster. It is for a
@@ -150,10 +156,14 @@ func (o *Operator) forget(ctx context.Context, actor fleet.Actor, w fleet.Worklo
 
 // Cancel asks the holder of an operation to end it at the next safe point.
 func (o *Operator) Cancel(ctx context.Context, actor fleet.Actor, operationID string) error {
-	return o.Store.RequestCancel(ctx, operationID, fleet.AuditEntry{
-		At: time.Now(), Actor: actor.Email, Address: actor.Address,
-		Action: "operation.cancel", Target: "operation/" + operationID, Outcome: "ok",
-	})
+	const action = "operation.cancel"
+	target := "operation/" + operationID
+	if err := o.Store.RequestCancel(ctx, operationID, fleet.AuditEntry{
+		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: action, Target: target, Outcome: "ok",
+	}); err != nil {
+		return o.refused(ctx, actor, action, target, err)
+	}
+	return nil
 }
 
 // Situation gathers what decides which verbs the workload's page offers.

@@ -11,16 +11,16 @@ import (
 func (o *Operator) Deploy(ctx context.Context, actor fleet.Actor, form fleet.WorkloadForm) (fleet.Operation, error) {
 	r, err := o.draft(ctx, form)
 	if err != nil {
-		return fleet.Operation{}, o.refused(ctx, actor, fleet.VerbDeploy, form["target"], err)
+		return fleet.Operation{}, o.refused(ctx, actor, action(fleet.VerbDeploy), form["target"], err)
 	}
 	r.Workload.CreatedBy = actor.Email
 	release := fleet.Release{WorkloadID: r.Workload.ID, Spec: r.Spec, CreatedBy: actor.Email}
 	if err := o.sealSecrets(&release, r.Secrets); err != nil {
-		return fleet.Operation{}, o.refused(ctx, actor, fleet.VerbDeploy, form["target"], err)
+		return fleet.Operation{}, o.refused(ctx, actor, action(fleet.VerbDeploy), form["target"], err)
 	}
-	op, err := o.begin(ctx, actor, r.Workload, fleet.VerbDeploy, fleet.Params{}, &release)
+	op, err := o.begin(ctx, actor, r.Workload, fleet.VerbDeploy, fleet.Params{}, &release, nil)
 	if err != nil {
-		return op, o.refused(ctx, actor, fleet.VerbDeploy, form["target"], err)
+		return op, o.refused(ctx, actor, action(fleet.VerbDeploy), form["target"], err)
 	}
 	return op, nil
 }

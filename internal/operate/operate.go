@@ -63,15 +63,17 @@ func New(o Options) *Operator {
 // secretsPurpose binds sealed values to releases.
 const secretsPurpose = "release-secrets"
 
-// begin stores the operation. Every refusal on the way to it is audited by refused.
-func (o *Operator) begin(ctx context.Context, actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params, release *fleet.Release) (fleet.Operation, error) {
-	op := newOperation(actor, w, verb, params)
+// begin stores the operation, with what it changes in the record. Every refusal
+// on the way to it is audited by refused.
+func (o *Operator) begin(ctx context.Context, actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params, release *fleet.Release, changes difference) (fleet.Operation, error) {
+	entry := audit(actor, verb, w)
+	entry.Diff = changes
 	return o.Store.Begin(ctx, fleet.Begin{
 		Workload:  w,
 		New:       verb == fleet.VerbDeploy,
 		Release:   release,
-		Operation: op,
-		Audit:     audit(actor, verb, w),
+		Operation: newOperation(actor, w, verb, params),
+		Audit:     entry,
 	})
 }
 
@@ -87,24 +89,28 @@ func newOperation(actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params f
 }
 
 // refused records an attempt that was turned away, and returns why.
-func (o *Operator) refused(ctx context.Context, actor fleet.Actor, verb fleet.Verb, target string, why error) error {
+func (o *Operator) refused(ctx context.Context, actor fleet.Actor, action, target string, why error) error {
 	var shown *fleet.Error
 	if !errors.As(why, &shown) {
 		return why
 	}
 	entry := fleet.AuditEntry{
-		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: "workload." + string(verb),
+		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: action,
 		Target: target, Outcome: "refused", Reason: shown.Message,
 	}
-	if err := o.Store.Audit(ctx, entry); err != nil {
+	// Also when whoever tried has hung up.
+	if err := o.Store.Audit(context.WithoutCancel(ctx), entry); err != nil {
 		o.Logger.ErrorContext(ctx, "write audit entry", "err", err)
 	}
 	return why
 }
 
+// action names a verb in the record.
+func action(verb fleet.Verb) string { return "workload." + string(verb) }
+
 func audit(actor fleet.Actor, verb fleet.Verb, w fleet.Workload) fleet.AuditEntry {
 	return fleet.AuditEntry{
-		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: "workload." + string(verb),
+		At: time.Now(), Actor: actor.Email, Address: actor.Address, Action: action(verb),
 		Target: "workload/" + w.ID, Outcome: "ok", Reason: w.Name + " on " + w.Target(),
 	}
 }

@@ -1,10 +1,11 @@
 package operate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"runtime/debug"
 	"time"
 
 	"portolan/internal/fleet"
@@ -22,6 +23,9 @@ const (
 	// recordTimeout bounds a write that must happen although the context of
 	// the work has ended.
 	recordTimeout = 5 * time.Second
+	// minSilence is the least time for which a holder may fail to show that it
+	// lives before it lets go by itself.
+	minSilence = 3 * time.Second
 )
 
 // Run works on the operation for the bearer of token until it ends or has to
@@ -54,15 +58,22 @@ func (o *Operator) Run(ctx context.Context, operationID string, token int64) (ag
 // run is one hold of one operation.
 type run struct {
 	*Operator
-	op        fleet.Operation
-	token     int64
-	cancelled atomic.Bool
+	op      fleet.Operation
+	token   int64
+	cluster fleet.Cluster
+	// wanted ends when a cancel was asked for.
+	wanted context.Context
+	unwant context.CancelFunc
 }
 
 func (r *run) work(ctx context.Context) (time.Duration, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r.cancelled.Store(r.op.CancelRequested)
+	r.wanted, r.unwant = context.WithCancel(context.WithoutCancel(ctx))
+	defer r.unwant()
+	if r.op.CancelRequested {
+		return 0, r.cancel(ctx, fleet.StepResult{})
+	}
 	go r.beat(ctx, stop)
 
 	until := time.Now().Add(r.Slice)
@@ -73,13 +84,14 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 	if failure != nil {
 		return 0, r.fail(ctx, failure, fleet.StepResult{})
 	}
+	r.cluster = request.Cluster
 	for {
 		step := r.op.NextStep()
 		if step == nil {
 			return 0, r.record(ctx, fleet.Change{Finish: fleet.OperationSucceeded})
 		}
-		if r.cancelled.Load() {
-			return 0, r.cancel(ctx)
+		if r.wanted.Err() != nil {
+			return 0, r.cancel(ctx, fleet.StepResult{})
 		}
 		if step.State == fleet.StepPending {
 			step.State, step.StartedAt = fleet.StepRunning, time.Now()
@@ -88,46 +100,85 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			}
 		}
 		request.Operation, request.Step = r.op, *step
-		result, err := r.Adapter.Do(ctx, request, time.Until(until))
-		if cause := context.Cause(ctx); cause != nil {
+		result, err := r.do(ctx, request, time.Until(until))
+		done := err == nil && result.Done
+		if cause := context.Cause(ctx); cause != nil && !done {
 			return 0, cause
 		}
 		var failed *fleet.Failure
 		switch {
-		case errors.As(err, &failed):
-			return 0, r.fail(ctx, failed, result)
-		case err != nil:
-			return r.retry(ctx, step, err, result)
-		case result.Done:
+		case done:
 			if err := r.succeed(ctx, step, result, &request.Workload); err != nil || r.op.State.Finished() {
 				return 0, err
 			}
+			request.PinnedUID = "" // compared; once for a hold is enough
+		case errors.As(err, &failed):
+			return 0, r.fail(ctx, failed, result)
+		case r.wanted.Err() != nil:
+			return 0, r.cancel(ctx, result)
+		case err != nil:
+			return r.retry(ctx, step, err, result)
 		default:
 			return r.wait(ctx, step, result)
 		}
 	}
 }
 
+// do works at a step. A cancel ends the steps that only wait at once; those
+// that change something come to their end first.
+func (r *run) do(ctx context.Context, request fleet.StepRequest, slice time.Duration) (result fleet.StepResult, err error) {
+	switch request.Step.Name {
+	case fleet.StepRollout, fleet.StepGone, fleet.StepAddress:
+		var end context.CancelFunc
+		ctx, end = context.WithCancel(ctx)
+		defer end()
+		defer context.AfterFunc(r.wanted, end)()
+	}
+	defer func() {
+		// Tried again it would only happen again: the person who waits is told.
+		if p := recover(); p != nil {
+			r.Logger.ErrorContext(ctx, "panic in a step", "operation", r.op.ID, "step", request.Step.Name, "panic", p, "stack", string(debug.Stack()))
+			err = &fleet.Failure{
+				Reason: fleet.ReasonInternal, Message: "Portolan itself failed at this step.",
+				Remedy: "The log of its worker says where; please report that. What was made so far is kept.",
+			}
+		}
+	}()
+	return r.Adapter.Do(ctx, request, slice)
+}
+
 // beat shows that the holder lives, hears of a cancel, and ends the work of a
-// holder that was taken over.
+// holder that was taken over, or must be soon because it cannot be heard.
 func (r *run) beat(ctx context.Context, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(r.Heartbeat)
 	defer ticker.Stop()
+	silence := max(minSilence, 3*r.Heartbeat)
+	heard := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		cancelled, err := r.Store.Heartbeat(ctx, r.op.ID, r.token)
+		limited, cancel := context.WithTimeout(ctx, silence/3)
+		wanted, err := r.Store.Heartbeat(limited, r.op.ID, r.token)
+		cancel()
 		switch {
+		case ctx.Err() != nil:
+			return
 		case errors.Is(err, fleet.ErrFenced):
 			stop(err)
 			return
-		case err != nil && ctx.Err() == nil:
+		case err != nil && time.Since(heard) > silence:
+			stop(fmt.Errorf("no sign of life for %s: %w", time.Since(heard).Round(time.Second), err))
+			return
+		case err != nil:
 			r.Logger.WarnContext(ctx, "heartbeat", "operation", r.op.ID, "err", err)
-		case cancelled:
-			r.cancelled.Store(true)
+		default:
+			heard = time.Now()
+			if wanted {
+				r.unwant()
+			}
 		}
 	}
 }
@@ -137,7 +188,7 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 	var q fleet.StepRequest
 	state, err := r.Store.Workload(ctx, r.op.WorkloadID)
 	if err != nil {
-		return q, nil, err
+		return q, missing(err), unlessMissing(err)
 	}
 	q.Workload = state.Workload
 	if r.op.Verb == fleet.VerbDeploy && len(r.op.Steps) > 0 && r.op.Steps[0].State == fleet.StepPending {
@@ -160,7 +211,7 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 	}
 	release, err := r.Store.Release(ctx, q.Workload.ID, q.Workload.Release)
 	if err != nil {
-		return q, nil, err
+		return q, missing(err), unlessMissing(err)
 	}
 	q.Spec = release.Spec
 	if q.Secrets, err = r.openSecrets(release); err != nil {
@@ -170,8 +221,27 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 			Remedy:  "Check PORTOLAN_ENCRYPTION_KEYS on the workers, then try again.",
 		}, nil
 	}
+	if q.PinnedNamespace, q.PinnedUID, err = r.Store.PinnedIdentity(ctx, r.op.ClusterID); err != nil {
+		return q, nil, err
+	}
 	q.Installation, err = r.Store.Installation(ctx)
 	return q, nil, err
+}
+
+// missing is the Failure of an operation whose rows are not there, which no
+// later try finds.
+func missing(err error) *fleet.Failure {
+	if e := (*fleet.Error)(nil); errors.As(err, &e) && e.Code == fleet.CodeNotFound {
+		return &fleet.Failure{Reason: fleet.ReasonInternal, Message: e.Message, Remedy: "Forget the workload and deploy it anew."}
+	}
+	return nil
+}
+
+func unlessMissing(err error) error {
+	if missing(err) != nil {
+		return nil
+	}
+	return err
 }
 
 // succeed ends a step and, with the last one, the operation.
@@ -186,12 +256,19 @@ func (r *run) succeed(ctx context.Context, step *fleet.Step, result fleet.StepRe
 		case fleet.VerbStop, fleet.VerbStart:
 			stopped := r.op.Verb == fleet.VerbStop
 			c.Stopped, w.Stopped = &stopped, stopped
+		case fleet.VerbScale:
+			if !result.Skipped {
+				c.Replicas = &r.op.Params.Replicas
+			}
 		}
 	}
 	if c.Replicas != nil {
 		w.Replicas = *c.Replicas
 	}
 	next := r.op.NextStep()
+	if next != nil && r.wanted.Err() != nil {
+		return r.record(ctx, c)
+	}
 	if next != nil {
 		// The next step begins in the same transaction: one write fewer on the way.
 		next.State, next.StartedAt = fleet.StepRunning, step.FinishedAt
@@ -201,7 +278,9 @@ func (r *run) succeed(ctx context.Context, step *fleet.Step, result fleet.StepRe
 	c.Finish, c.Observation = fleet.OperationSucceeded, result.Observation
 	switch r.op.Verb {
 	case fleet.VerbDeploy, fleet.VerbUpdate, fleet.VerbRollback, fleet.VerbRedeploy, fleet.VerbStart:
-		c.ReleaseSucceeded = w.Release
+		if !w.Stopped { // else it has not been up yet
+			c.ReleaseSucceeded = w.Release
+		}
 	case fleet.VerbDelete:
 		c.Removed, c.Observation = true, nil
 	}
@@ -216,8 +295,8 @@ func (r *run) fail(ctx context.Context, failure *fleet.Failure, result fleet.Ste
 }
 
 // cancel ends the operation at a point between two slices of work.
-func (r *run) cancel(ctx context.Context) error {
-	c := fleet.Change{Finish: fleet.OperationCancelled}
+func (r *run) cancel(ctx context.Context, result fleet.StepResult) error {
+	c := fleet.Change{Finish: fleet.OperationCancelled, Events: result.Events, Observation: result.Observation}
 	c.Steps = r.close(fleet.StepSkipped, "Cancelled before it was done. What it changed so far stays as it is.")
 	return r.record(ctx, c)
 }
@@ -232,7 +311,7 @@ func (r *run) close(state fleet.StepState, message string) []fleet.Step {
 			continue
 		}
 		now := time.Now()
-		if first {
+		if first && (s.State == fleet.StepRunning || state == fleet.StepFailed) {
 			if s.StartedAt.IsZero() {
 				s.StartedAt = now
 			}
@@ -253,11 +332,11 @@ func (r *run) retry(ctx context.Context, step *fleet.Step, cause error, result f
 	if waited > r.deadline(step.Name) {
 		return 0, r.fail(ctx, &fleet.Failure{
 			Reason:  fleet.ReasonUnreachable,
-			Message: fmt.Sprintf("The cluster gave no usable answer for %s: %v", waited.Round(time.Second), cause),
+			Message: fmt.Sprintf("The cluster gave no usable answer for %s: %s", waited.Round(time.Second), words(cause)),
 			Remedy:  "Look at the cluster's page: its test says what is wrong. Then try again; what was made so far is kept.",
 		}, result)
 	}
-	message := "Waiting for the cluster: " + cause.Error()
+	message := "Waiting for the cluster: " + words(cause)
 	c := fleet.Change{Events: result.Events}
 	if step.Message != message {
 		step.Message = message
@@ -267,6 +346,14 @@ func (r *run) retry(ctx context.Context, step *fleet.Step, cause error, result f
 		return 0, err
 	}
 	return min(maxSnooze, max(500*time.Millisecond, waited/4)), nil
+}
+
+// words are what a person may read of a hindrance.
+func words(err error) string {
+	if e := (*fleet.Error)(nil); errors.As(err, &e) {
+		return e.Message
+	}
+	return err.Error()
 }
 
 // wait notes how far a long wait is, when that is new.
@@ -295,7 +382,7 @@ func (r *run) deadline(name fleet.StepName) time.Duration {
 	case fleet.StepGone:
 		return fleet.GoneDeadline + waitGrace
 	case fleet.StepAddress:
-		return 24*time.Hour + waitGrace // the adapter holds the cluster's own limit
+		return cmp.Or(r.cluster.Exposure.LoadBalancerTimeout, fleet.DefaultLoadBalancerTimeout) + waitGrace
 	default:
 		return stepDeadline
 	}

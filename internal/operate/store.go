@@ -15,7 +15,8 @@ type Store interface {
 	// one transaction. It returns the operation as stored. A second unfinished
 	// operation of a workload, and a second workload of a name in one
 	// namespace of one cluster, are a fleet.Error with CodeConflict; the
-	// latter has a problem with the field "name".
+	// latter has a problem with the field "name". So is a workload that another
+	// operation has changed since it was read.
 	Begin(ctx context.Context, b fleet.Begin) (fleet.Operation, error)
 
 	// Claim takes hold of the operation for the bearer of token and marks it
@@ -45,6 +46,9 @@ type Store interface {
 	// cluster's namespace, and the last error; ok = it answers, or it is not
 	// watched yet.
 	Unreachable(ctx context.Context, clusterID, namespace string) (u fleet.Unreachability, err error)
+	// PinnedIdentity returns the namespace and UID by which the tests recognise
+	// the cluster; "" = none.
+	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
 	// Installation identifies this Portolan among those that share a cluster.
 	Installation(ctx context.Context) (string, error)
 	// Audit appends to the record.

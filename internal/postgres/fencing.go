@@ -257,7 +257,7 @@ func recordWorkload(ctx context.Context, tx pgx.Tx, workloadID string, c fleet.C
 	}
 	if c.Replicas != nil || c.Stopped != nil {
 		if _, err := tx.Exec(ctx, `
-			UPDATE workloads SET replicas = coalesce($2, replicas), stopped = coalesce($3, stopped), updated_at = now()
+			UPDATE workloads SET replicas = coalesce($2, replicas), stopped = coalesce($3, stopped), updated_at = clock_timestamp()
 			WHERE id = $1`, workloadID, c.Replicas, c.Stopped); err != nil {
 			return err
 		}

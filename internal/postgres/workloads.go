@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -86,15 +87,21 @@ func insertWorkload(ctx context.Context, tx pgx.Tx, w fleet.Workload) error {
 	return err
 }
 
-// changeWorkload stores what an operation changes from the start; CodeNotFound.
+// changeWorkload stores what an operation changes from the start; CodeNotFound,
+// or CodeConflict when another operation has changed the workload since w was
+// read.
 func changeWorkload(ctx context.Context, tx pgx.Tx, w fleet.Workload) error {
 	tag, err := tx.Exec(ctx, `
-		UPDATE workloads SET release = $2, replicas = $3, stopped = $4, kind = $5, updated_at = now() WHERE id = $1`,
-		w.ID, w.Release, w.Replicas, w.Stopped, w.Kind)
-	if err == nil && tag.RowsAffected() == 0 {
-		return fleet.NotFound("There is no such workload.")
+		UPDATE workloads SET release = $2, replicas = $3, stopped = $4, kind = $5, updated_at = clock_timestamp()
+		WHERE id = $1 AND updated_at = coalesce($6, updated_at)`,
+		w.ID, w.Release, w.Replicas, w.Stopped, w.Kind, nullTime(w.UpdatedAt))
+	if err != nil || tag.RowsAffected() > 0 {
+		return err
 	}
-	return err
+	if exists, err := lockWorkload(ctx, tx, w.ID); err != nil || exists {
+		return cmp.Or(err, error(fleet.Conflict("%s was changed by another operation just now. Look at it, and try again.", w.Name)))
+	}
+	return fleet.NotFound("There is no such workload.")
 }
 
 // lockWorkload locks a workload's row until the transaction ends, if it is there.
