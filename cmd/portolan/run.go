@@ -53,8 +53,9 @@ func (p *parts) serveWeb(ctx context.Context, c webConfig) error {
 	if err != nil {
 		return err
 	}
+	// Its clean-up of expired rows is left to end with the process: StopCleanup
+	// reads without a lock what the clean-up's goroutine writes.
 	sessions := pgxstore.New(p.db.Pool())
-	defer sessions.StopCleanup()
 	accounts := auth.New(auth.Options{Store: p.db, Sessions: sessions, Secure: web.Secure(c.PublicURL), Logger: p.log})
 	token, err := p.firstAdmin(ctx, accounts, c)
 	if err != nil {
