@@ -2,9 +2,11 @@ package adapter
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -358,4 +360,33 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestNoStepIsDoneInAnotherCluster(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	wl, spec := w.demo("web")
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	there, err := w.look.CoreV1().Namespaces().Get(t.Context(), metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := func(namespace, uid string) (fleet.StepResult, error) {
+		op := newOperation(fleet.VerbDelete, wl, fleet.Params{})
+		return w.adapter.Do(t.Context(), fleet.StepRequest{
+			Operation: op, Step: op.Steps[0], Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation,
+			PinnedNamespace: namespace, PinnedUID: uid,
+		}, 2*time.Second)
+	}
+	var f *fleet.Failure
+	if result, err := do(metav1.NamespaceSystem, "of-another-cluster"); !errors.As(err, &f) || f.Reason != fleet.ReasonAnotherCluster || result.Done {
+		t.Fatalf("it was done there: %+v, %v", result, err)
+	}
+	w.deployment(wl) // it is still there
+	if result, err := do("a-namespace-that-is-gone", "any"); err != nil || !result.Done {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	if _, err := do(metav1.NamespaceSystem, string(there.UID)); err != nil {
+		t.Fatal(err)
+	}
 }

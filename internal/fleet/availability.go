@@ -17,7 +17,14 @@ func (s *Situation) Allows(verb Verb) error {
 		return e
 	}
 	if verb == VerbForget {
-		return nil
+		// It is for a cluster that is gone for good, or where something else is
+		// now: while the right one answers, delete is the way.
+		if !s.Reachable || s.Target.Verdict() == TestFailed {
+			return nil
+		}
+		e := Conflict("The cluster of %s answers, so there is no need to forget what runs there.", s.Workload.Name)
+		e.Remedy = "Delete the workload: that removes its objects as well."
+		return e
 	}
 	if !s.Target.Cluster.Enabled && verb != VerbStop && verb != VerbDelete {
 		e := Conflict("The cluster %s is disabled: what runs there can only be stopped or deleted.", s.Target.Cluster.Label)

@@ -134,20 +134,10 @@ func (o *Operator) rollback(ctx context.Context, actor fleet.Actor, w fleet.Work
 	return o.begin(ctx, actor, w, fleet.VerbRollback, fleet.Params{FromRelease: n}, &release, changes)
 }
 
-// forget removes the workload's row and touches no cluster. It is for a
-// cluster that is gone for good: while the cluster answers, delete is the way.
+// forget removes the workload's row and touches no cluster.
 func (o *Operator) forget(ctx context.Context, actor fleet.Actor, w fleet.Workload) (fleet.Operation, error) {
 	if !actor.Role.Includes(fleet.VerbForget.Role()) {
 		return fleet.Operation{}, &fleet.Error{Code: fleet.CodeForbidden, Message: "Only admins may forget a workload."}
-	}
-	unreachable, err := o.Store.Unreachable(ctx, w.ClusterID, w.Namespace)
-	if err != nil {
-		return fleet.Operation{}, err
-	}
-	if !unreachable.At(time.Now()) {
-		e := fleet.Conflict("The cluster of %s answers, so there is no need to forget what runs there.", w.Name)
-		e.Remedy = "Delete the workload: that removes its objects as well."
-		return fleet.Operation{}, e
 	}
 	op := newOperation(actor, w, fleet.VerbForget, fleet.Params{})
 	op.State, op.StartedAt, op.FinishedAt = fleet.OperationSucceeded, op.CreatedAt, op.CreatedAt

@@ -138,6 +138,13 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	}
 	_, err = b.db.Workload(t.Context(), id)
 	wantCode(t, err, fleet.CodeNotFound)
+
+	// Where the test fails, as when another cluster answers, delete may be of no use.
+	b.must(b.db.MarkAlive(t.Context(), "c1", "apps", time.Now()))
+	id = b.running("web")
+	b.tested(fleet.TestFailed)
+	_, err = b.Act(t.Context(), admin, id, fleet.VerbForget, forget)
+	b.must(err)
 }
 
 func TestB16ADeletedWorkloadLeavesItsOperation(t *testing.T) {
