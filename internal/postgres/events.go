@@ -41,7 +41,8 @@ func appendEvents(ctx context.Context, tx pgx.Tx, operationID string, events ...
 		batch.Queue(`
 			INSERT INTO operation_events (operation_id, seq, at, type, step, state, reason, object, message)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			operationID, seq, firstTime(e.At, time.Now().UTC()), e.Type, e.Step, e.State, e.Reason, e.Object, e.Message)
+			operationID, seq, firstTime(e.At, time.Now().UTC()), e.Type, e.Step, e.State,
+			storable(e.Reason), storable(e.Object), storable(e.Message))
 	}
 	return tx.SendBatch(ctx, batch).Close()
 }

@@ -198,6 +198,7 @@ func recordSteps(ctx context.Context, tx pgx.Tx, id string, changes []fleet.Step
 			return nil, fmt.Errorf("the operation has no step %q", s.Name)
 		}
 		have := &steps[i]
+		s.Message = storable(s.Message)
 		if s.State == have.State && s.Message == have.Message {
 			continue
 		}

@@ -101,8 +101,8 @@ func saveObservation(ctx context.Context, tx pgx.Tx, workloadID string, o fleet.
 		WHERE NOT (old.uid = excluded.uid AND old.generation > excluded.generation)
 			AND NOT ($20 AND old.seen_at > excluded.seen_at)`,
 		workloadID, firstTime(o.SeenAt, now), firstTime(o.ChangedAt, now), o.Exists, o.UID, o.Generation,
-		o.ObservedGeneration, o.Desired, o.Current, o.Ready, o.Available, o.Updated, o.Release, o.Health, o.Message,
-		o.Reason, orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints), by == fromStep)
+		o.ObservedGeneration, o.Desired, o.Current, o.Ready, o.Available, o.Updated, o.Release, o.Health,
+		storable(o.Message), storable(o.Reason), orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints), by == fromStep)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (db *DB) MarkBroken(ctx context.Context, clusterID, namespace, message stri
 		INSERT INTO observation_sources AS s (cluster_id, namespace, error, error_at)
 		SELECT $1, $2, $3, now() WHERE EXISTS (SELECT FROM clusters WHERE id = $1)
 		ON CONFLICT (cluster_id, namespace) DO UPDATE
-		SET error = excluded.error, error_at = coalesce(s.error_at, excluded.error_at)`, message)
+		SET error = excluded.error, error_at = coalesce(s.error_at, excluded.error_at)`, storable(message))
 	return wrap("mark broken", err)
 }
 

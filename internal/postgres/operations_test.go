@@ -404,3 +404,30 @@ func TestOperationsArePagedNewestFirst(t *testing.T) {
 		wantCode(t, err, fleet.CodeInvalid)
 	}
 }
+
+func TestWhatContainersSayCanBeStored(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w, op := b.deploy("c1", "web")
+	_, err := b.Claim(t.Context(), op.ID, op.Token)
+	b.must(err)
+	const said, kept = "a\x00b\xffc \\u0000", "a\uFFFDb\uFFFDc \\u0000"
+	obs := seenRunning(w.ID)
+	obs.Message, obs.Pods[0].Message = said, said
+	b.must(b.Record(t.Context(), op.ID, op.Token, fleet.Change{
+		Events:  []fleet.Event{{Type: fleet.EventWarning, Message: said}},
+		Steps:   []fleet.Step{{Name: op.Steps[0].Name, State: fleet.StepFailed, Message: said}},
+		Finish:  fleet.OperationFailed,
+		Failure: &fleet.Failure{Reason: "CrashLoopBackOff", Message: said, Logs: []string{said}}, Observation: &obs,
+	}))
+	got, err := b.Operation(t.Context(), op.ID)
+	b.must(err)
+	state, err := b.Workload(t.Context(), w.ID)
+	b.must(err)
+	for _, text := range []string{got.Steps[0].Message, got.Failure.Message, got.Failure.Logs[0], state.Observation.Message, state.Observation.Pods[0].Message} {
+		if text != kept {
+			t.Errorf("%q", text)
+		}
+	}
+}

@@ -5,6 +5,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -65,9 +66,14 @@ func Open(ctx context.Context, url string, opts Options) (*DB, error) {
 	// A transaction whose process hangs must not hold its locks for good.
 	params["idle_in_transaction_session_timeout"] = "60s"
 	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		conn.TypeMap().RegisterType(&pgtype.Type{
+		types := conn.TypeMap()
+		types.RegisterType(&pgtype.Type{
 			Name: "timestamptz", OID: pgtype.TimestamptzOID,
 			Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		types.RegisterType(&pgtype.Type{
+			Name: "jsonb", OID: pgtype.JSONBOID,
+			Codec: &pgtype.JSONBCodec{Marshal: marshalStorable, Unmarshal: json.Unmarshal},
 		})
 		return nil
 	}

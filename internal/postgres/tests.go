@@ -172,7 +172,7 @@ func updateTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
 		UPDATE connection_tests SET fingerprint = $2, state = $3, finished_at = $4, checks = $5, server_version = $6,
 			identity = $7, cluster_uid = $8, uid_namespace = $9, permissions = $10, credential = $11
 		WHERE id = $1 AND state = 'running'`,
-		t.ID, t.Fingerprint, t.State, nullTime(t.FinishedAt), orEmpty(t.Checks), t.ServerVersion, t.Identity,
+		t.ID, t.Fingerprint, t.State, nullTime(t.FinishedAt), orEmpty(t.Checks), storable(t.ServerVersion), storable(t.Identity),
 		t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential)
 	if err == nil && tag.RowsAffected() == 0 {
 		return fleet.Conflict("This test of %s has already ended.", t.ClusterID)
