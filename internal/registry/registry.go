@@ -218,8 +218,14 @@ func (r *Registry) refreshHash(ctx context.Context, c *fleet.Cluster) error {
 	if c.CredentialMode != fleet.CredentialMounted {
 		return nil
 	}
+	raw, err := r.Kubeconfigs.Read(c.KubeconfigPath)
+	return r.storeHash(ctx, c, raw, err)
+}
+
+// storeHash stores the hash of what reading the mounted file gave.
+func (r *Registry) storeHash(ctx context.Context, c *fleet.Cluster, raw []byte, readErr error) error {
 	hash := ""
-	if raw, err := r.Kubeconfigs.Read(c.KubeconfigPath); err == nil {
+	if readErr == nil {
 		hash = hashOf(raw)
 	}
 	if hash == c.CredentialHash {

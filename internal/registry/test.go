@@ -77,8 +77,11 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	if readErr != nil && fleet.CodeOf(readErr) == "" && c.CredentialMode == fleet.CredentialEncrypted {
 		return readErr // the database failed, which says nothing about the cluster
 	}
-	if err := r.refreshHash(ctx, &c); err != nil {
-		return err
+	if c.CredentialMode == fleet.CredentialMounted {
+		// Of these bytes: the file may change at any moment.
+		if err := r.storeHash(ctx, &c, raw, readErr); err != nil {
+			return err
+		}
 	}
 	// What the identity is compared with must be known: a test without it would
 	// let a credential that leads elsewhere pass.
