@@ -52,6 +52,7 @@ func TestPhase(t *testing.T) {
 func TestWhichVerbWhen(t *testing.T) {
 	t.Parallel()
 	enabled := Status{Cluster: Cluster{Label: "Lab", Enabled: true}}
+	failed := Status{Cluster: enabled.Cluster, Test: &ConnectionTest{State: TestFailed, Fingerprint: enabled.Cluster.Fingerprint()}}
 	disabled := Status{Cluster: Cluster{Label: "Lab"}}
 	all := func(except ...Verb) map[Verb]Code {
 		out := map[Verb]Code{}
@@ -66,7 +67,9 @@ func TestWhichVerbWhen(t *testing.T) {
 		s    Situation
 		want map[Verb]Code
 	}{
-		"untested target": {Situation{Target: enabled, Reachable: true}, all()},
+		"untested target": {Situation{Target: enabled, Reachable: true}, all(VerbForget)},
+		"failed target":   {Situation{Target: failed, Reachable: true}, all()}, // another cluster may answer
+		"reachable":       {Situation{Target: enabled, Reachable: true}, map[Verb]Code{VerbForget: CodeConflict}},
 		"disabled": {Situation{Target: disabled, Reachable: true}, map[Verb]Code{
 			VerbStop: "", VerbDelete: "", VerbStart: CodeConflict, VerbUpdate: CodeConflict, VerbScale: CodeConflict,
 			VerbRestart: CodeConflict, VerbRollback: CodeConflict, VerbRedeploy: CodeConflict,
