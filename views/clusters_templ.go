@@ -160,7 +160,7 @@ func ClustersPage(p Page, v Clusters) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = tile(v.Failed, ui.Status{Tone: toneOf(v.Failed, ui.Failed), Word: "Failed test"}, "", "/admin/clusters?status=failed").Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = tile(v.Failed, ui.Status{Tone: ui.Failed, Word: "Failed test"}, "", "/admin/clusters?status=failed").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -311,7 +311,7 @@ func TestExposureIsTried(t *testing.T) {
 		return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw}, nil)
 	}
 	check(t, run(fleet.Exposure{Mode: fleet.ExposureClusterIP}), fleet.StageExposure, fleet.CheckOK, "inside the cluster")
-	check(t, run(fleet.Exposure{Mode: fleet.ExposureNodePort}), fleet.StageExposure, fleet.CheckOK, "links lead to a node")
+	check(t, run(fleet.Exposure{Mode: fleet.ExposureNodePort}), fleet.StageExposure, fleet.CheckOK, "the port and no link")
 	check(t, run(fleet.Exposure{Mode: fleet.ExposureNodePort, RuntimeHost: "h", RuntimeNodePort: 8080}), fleet.StageExposure, fleet.CheckWarning, "30000–32767")
 	check(t, run(fleet.Exposure{Mode: fleet.ExposureLoadBalancer, LoadBalancerClass: "example.com/lb", SourceRanges: []string{"10.0.0.0/8"}}),
 		fleet.StageExposure, fleet.CheckOK, "example.com/lb")

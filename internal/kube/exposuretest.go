@@ -48,7 +48,7 @@ func (r *run) exposure(ctx context.Context) outcome {
 			return passed("Workloads get node ports; links lead to %s.%s", exposure.RuntimeHost, note)
 		}
 		if address := r.nodeAddress(ctx); address != "" {
-			return passed("Workloads get node ports; without a runtime host, links lead to a node such as %s.%s", address, note)
+			return passed("Workloads get node ports on nodes such as %s; without a runtime host their pages show the port and no link.%s", address, note)
 		}
 		return warned("Set the runtime host to a name or address by which the nodes are reached.",
 			"Workloads get node ports, but there is no runtime host and the nodes may not be seen: there will be no links to workloads.%s", note)

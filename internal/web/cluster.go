@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -169,7 +170,7 @@ func exposureFacts(e fleet.Exposure) []views.Fact {
 	switch e.Mode {
 	case fleet.ExposureNodePort:
 		out = append(out,
-			views.Fact{Name: "Host", Value: e.RuntimeHost, Mono: true},
+			views.Fact{Name: "Host", Value: cmp.Or(e.RuntimeHost, "none: no links"), Mono: e.RuntimeHost != ""},
 			views.Fact{Name: "Port “runtime”", Value: port(e.RuntimeNodePort), Mono: true},
 			views.Fact{Name: "Port “gateway”", Value: port(e.GatewayNodePort), Mono: true})
 	case fleet.ExposureLoadBalancer:
@@ -189,15 +190,17 @@ func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) [
 		out = []views.Fact{{Name: "Mounted file", Value: c.KubeconfigPath, Mono: true}}
 	}
 	if t == nil {
-		return append(out, views.Fact{Name: "Context", Value: c.Context, Mono: true})
+		return append(out, views.Fact{Name: "Context", Value: cmp.Or(c.Context, "the file's current one"), Mono: c.Context != ""})
 	}
 	f := t.Credential
 	out = append(out,
 		views.Fact{Name: "Context", Value: f.Context, Mono: true},
 		views.Fact{Name: "Kind", Value: f.Kind},
-		views.Fact{Name: "Subject", Value: f.Subject, Mono: true},
-		views.Fact{Name: "Known as", Value: t.Identity, Mono: true},
-		views.Fact{Name: "Server", Value: f.Server, Mono: true})
+		views.Fact{Name: "Subject", Value: f.Subject, Mono: true})
+	if t.Identity != f.Subject {
+		out = append(out, views.Fact{Name: "Known as", Value: t.Identity, Mono: true})
+	}
+	out = append(out, views.Fact{Name: "Server", Value: f.Server, Mono: true})
 	if !f.NotAfter.IsZero() {
 		out = append(out, expiry("Ends", f.NotAfter, now))
 	}

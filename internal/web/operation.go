@@ -67,7 +67,9 @@ func (s *Server) operationView(ctx context.Context, id string, role fleet.Role) 
 		v.Steps = append(v.Steps, stepView(step, time.Now()))
 	}
 	for _, e := range events {
-		v.Events = append(v.Events, eventView(e))
+		if says := eventView(e); says.Says != "" {
+			v.Events = append(v.Events, says)
+		}
 	}
 	return v, op, nil
 }
@@ -84,7 +86,8 @@ func stepView(step fleet.Step, now time.Time) views.Step {
 	return v
 }
 
-// eventView is one line of the record in words.
+// eventView is one line of the record in words; without any for the beginning of
+// a step, which the steps show by themselves.
 func eventView(e fleet.Event) views.OperationEvent {
 	v := views.OperationEvent{Seq: e.Seq, At: e.At, Type: "Normal", Says: e.Message}
 	switch e.Type {
@@ -93,9 +96,11 @@ func eventView(e fleet.Event) views.OperationEvent {
 	case fleet.EventStep:
 		v.Says = stepSays(e)
 	case fleet.EventOperation:
-		v.Says = join(": ", "the operation "+operationWord(e.State), e.Message)
+		v.Says = join(": ", operationWord(e.State), e.Message)
 		if e.State == string(fleet.OperationFailed) {
-			v.Type = "Warning"
+			// The cause stands at the head of the page.
+			v.Type, v.Says = "Warning", join(": ", operationWord(e.State), e.Reason)
+			return v
 		}
 	}
 	if e.State == string(fleet.StepFailed) {
@@ -116,11 +121,14 @@ func stepSays(e fleet.Event) string {
 	switch fleet.StepState(e.State) {
 	case fleet.StepRunning:
 		if e.Message == "" {
-			return step + " began"
+			return ""
 		}
 		return step + ": " + e.Message
-	case fleet.StepSkipped:
-		return join(": ", step+" was not needed", e.Message)
+	case fleet.StepSucceeded, fleet.StepSkipped:
+		if e.Message == "" {
+			return step + " " + e.State
+		}
+		return step + ": " + e.Message
 	case fleet.StepPending:
 		return join(": ", step+" waits", e.Message)
 	}
@@ -130,11 +138,15 @@ func stepSays(e fleet.Event) string {
 func operationWord(state string) string {
 	switch fleet.OperationState(state) {
 	case fleet.OperationQueued:
-		return "waits for a worker"
+		return "Accepted, waiting for a worker"
 	case fleet.OperationRunning:
-		return "began"
+		return "Begun"
+	case fleet.OperationSucceeded:
+		return "Succeeded"
+	case fleet.OperationFailed:
+		return "Failed"
 	case fleet.OperationCancelled:
-		return "was cancelled"
+		return "Cancelled"
 	}
 	return state
 }

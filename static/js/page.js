@@ -27,7 +27,7 @@ const portolan = {
   const took = (ms) => {
     const s = Math.max(0, Math.floor(ms / 1000));
     if (s < 60) return `${s} s`;
-    if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+    if (s < 3600) return `${Math.floor(s / 60)} min` + (s % 60 ? ` ${s % 60} s` : "");
     return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
   };
   const put = (el, words) => {

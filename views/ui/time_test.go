@@ -30,6 +30,7 @@ func TestTook(t *testing.T) {
 		"34.2 s":    34*time.Second + 270*time.Millisecond,
 		"15 s":      15 * time.Second,
 		"3 min 5 s": 185 * time.Second,
+		"20 min":    20 * time.Minute,
 		"2 h 4 min": 2*time.Hour + 4*time.Minute,
 	} {
 		if got := Took(d); got != want {
