@@ -145,7 +145,7 @@ func TestB24AKilledWorkerIsReplacedAtEachStep(t *testing.T) {
 			at:      func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.BlackHole() },
 			release: func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Restore() },
 		},
-		{name: "rollout", changes: fields{"env": "START_DELAY=4s"}},
+		{name: "rollout", changes: probed.but(fields{"env": "START_DELAY=4s"})},
 		{name: "address", changes: fields{"service_annotations": balancerDelay + "=never"},
 			release: func(t *testing.T, _ *clustertest.FaultProxy, w *held) {
 				annotate := []byte(`{"metadata":{"annotations":{"` + balancerDelay + `":"0s"}}}`)
@@ -258,7 +258,7 @@ func TestB24AKilledServeRecoversItsDatabase(t *testing.T) {
 	t.Cleanup(func() { endProcess(t, killed) })
 	pl := p.settle(t, real, nil)
 	name := clustertest.UniqueName("demo")
-	op := pl.begin(t, pl.draft(name, fields{"env": "START_DELAY=4s", "replicas": "2"}))
+	op := pl.begin(t, pl.draft(name, probed.but(fields{"env": "START_DELAY=4s", "replicas": "2"})))
 	op.reaches(t, "rollout", "running")
 	killed.kill()
 

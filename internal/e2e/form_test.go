@@ -107,7 +107,7 @@ func TestClusterFormRefusesBadFields(t *testing.T) {
 func TestDeployFormRefusesBadFields(t *testing.T) {
 	t.Parallel()
 	pl := shared(t).settle(t, real, nil)
-	good := pl.draft(clustertest.UniqueName("form"), nil)
+	good := pl.draft(clustertest.UniqueName("form"), probed)
 	long := strings.Repeat("x", 2000)
 	bad := map[string][]string{
 		"target":              {"", "k8s:", "k8s:no-such-cluster", "nomad:x", markup},

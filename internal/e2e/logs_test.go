@@ -19,7 +19,7 @@ import (
 )
 
 // quiet is a container that logs only what it is asked to.
-var quiet = fields{"args": "--quiet\n--print-lines\n100", "health_type": "none"}
+var quiet = fields{"args": "--quiet\n--print-lines\n100"}
 
 // asks sends a request to a pod of the workload, past Portolan.
 func (w *workload) asks(t testing.TB, pod, path string) {
@@ -340,7 +340,7 @@ func TestStreamsEndWithTheRightToReadThem(t *testing.T) {
 func TestOperationStreamResumes(t *testing.T) {
 	t.Parallel()
 	pl := shared(t).settle(t, real, nil)
-	form := pl.draft(clustertest.UniqueName("demo"), fields{"env": "START_DELAY=2s"})
+	form := pl.draft(clustertest.UniqueName("demo"), probed.but(fields{"env": "START_DELAY=2s"}))
 	op := pl.begin(t, form)
 
 	// A reader that leaves after every few messages and comes back.

@@ -20,7 +20,7 @@ func refusedDeploy(t *testing.T, pl *place, reason string) {
 		t.Errorf("%s is offered on the Deploy page", pl.id)
 	}
 	for _, runtime := range []string{"openclaw", "hermes", "container"} {
-		answer := pl.post(t, "/deploy", pl.draft(clustertest.UniqueName("never"), fields{"runtime": runtime, "ports": "", "health_type": ""}))
+		answer := pl.post(t, "/deploy", pl.draft(clustertest.UniqueName("never"), fields{"runtime": runtime, "ports": ""}))
 		if answer.status != http.StatusConflict || !answer.says(reason) {
 			t.Errorf("%s to %s: %d, want 409 with %q\n%s", runtime, pl.id, answer.status, reason, clipped(answer.text()))
 		}

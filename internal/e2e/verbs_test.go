@@ -23,7 +23,7 @@ import (
 // slowToEnd is a container that takes three seconds to end when asked to.
 var slowToEnd = fields{
 	"command": "/bin/sh\n-c\ntrap 'sleep 3; exit 0' TERM; while :; do sleep 0.1; done",
-	"ports":   "", "health_type": "none",
+	"ports":   "",
 }
 
 // The clusters' load-balancer controller reads this annotation of a Service:
@@ -33,9 +33,9 @@ const balancerDelay = "devcluster.portolan.dev/lb-delay"
 func TestB10SuccessMeansRolledOutAndReachable(t *testing.T) {
 	onEach(t, func(t *testing.T, on profile) {
 		pl := shared(t).settle(t, on, fields{"exposure_mode": "load-balancer"})
-		form := pl.draft(clustertest.UniqueName("demo"), fields{
+		form := pl.draft(clustertest.UniqueName("demo"), probed.but(fields{
 			"replicas": "2", "env": "START_DELAY=2s", "service_annotations": balancerDelay + "=never",
-		})
+		}))
 		op := pl.begin(t, form)
 		op.reaches(t, "address", "running")
 		w := pl.workload(t, form["name"])
@@ -69,7 +69,7 @@ func TestB10SuccessMeansRolledOutAndReachable(t *testing.T) {
 func TestB10NeverReadyIsNeverSuccess(t *testing.T) {
 	t.Parallel()
 	pl := shared(t).settle(t, real, nil)
-	form := pl.draft(clustertest.UniqueName("demo"), fields{"health_path": "/no-such-page"})
+	form := pl.draft(clustertest.UniqueName("demo"), probed.but(fields{"health_path": "/no-such-page"}))
 	op := pl.begin(t, form)
 	op.reaches(t, "rollout", "running")
 	w := pl.workload(t, form["name"])
@@ -98,7 +98,7 @@ var classes = map[string][2]string{
 func TestB11ServicePerExposureMode(t *testing.T) {
 	onEach(t, func(t *testing.T, on profile) {
 		pl := shared(t).settle(t, on, nil)
-		both := fields{"ports": "runtime=8080\ngateway=8081", "args": "--listen\n8080,8081", "health_port": "runtime"}
+		both := fields{"ports": "runtime=8080\ngateway=8081", "args": "--listen\n8080,8081"}
 		w := pl.deploy(t, both)
 		first := w.service(t)
 		if first.Spec.Type != "ClusterIP" {
@@ -684,5 +684,30 @@ func TestB16AForbiddenDeleteFailsAndKeepsTheRow(t *testing.T) {
 		if !strings.HasPrefix(object, "Secret/") { // the service account's, if any
 			t.Errorf("left after the delete: %s", object)
 		}
+	}
+}
+
+func TestB19RollbackMakesANewRelease(t *testing.T) {
+	t.Parallel()
+	pl := shared(t).settle(t, real, nil)
+	w := pl.deploy(t, fields{"secret_env": "TOKEN=first"})
+	w.updates(t, fields{"image": "portolan.dev/demo:2"}).ends(t, "succeeded")
+	if image := w.deployment(t).Spec.Template.Spec.Containers[0].Image; image != "portolan.dev/demo:2" {
+		t.Fatalf("updated to %s", image)
+	}
+	for _, bad := range []string{"", "0", "x", "99"} {
+		expect(t, w.act(t, "rollback", fields{"release": bad}), http.StatusUnprocessableEntity)
+	}
+	expect(t, w.act(t, "rollback", fields{"release": "2"}), http.StatusConflict) // the present one
+	ended := w.did(t, "rollback", fields{"release": "1"})
+	if !ended.says("release 1") {
+		t.Errorf("the operation does not say where it went: %s", clipped(ended.text()))
+	}
+	d := w.deployment(t)
+	if image := d.Spec.Template.Spec.Containers[0].Image; image != "portolan.dev/demo:1" {
+		t.Errorf("rolled back to %s", image)
+	}
+	if release := d.Annotations["portolan.dev/release"]; release != "3" {
+		t.Errorf("the Deployment is of release %q, want 3", release)
 	}
 }

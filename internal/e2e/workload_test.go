@@ -26,9 +26,11 @@ func (pl *place) draft(name string, changes fields) fields {
 	return fields{
 		"target": pl.target(), "runtime": "container", "name": name, "image": pl.on.image(),
 		"ports": "http=8080", "cpu": "10m", "memory": "32Mi", "replicas": "1",
-		"health_type": "http", "health_port": "http", "health_path": "/health",
 	}.but(changes)
 }
+
+// probed adds a health check, which a pod passes some seconds after its start.
+var probed = fields{"health_type": "http", "health_path": "/health"}
 
 // begin posts a deploy form and returns the operation that it began.
 func (pl *place) begin(t testing.TB, form fields) operation {
