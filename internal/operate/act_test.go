@@ -50,7 +50,7 @@ func TestB14ScaleIsKept(t *testing.T) {
 	}
 	for _, n := range []string{"", "0", "-1", "x", "1001"} {
 		_, err := b.Act(t.Context(), operator, id, fleet.VerbScale, fleet.WorkloadForm{"replicas": n})
-		if shown := wantCode(t, err, fleet.CodeInvalid); shown.Problems["replicas"] == "" {
+		if shown := shownAs(t, err, fleet.CodeInvalid); shown.Problems["replicas"] == "" {
 			t.Fatalf("problems %v", shown.Problems)
 		}
 	}
@@ -68,7 +68,7 @@ func TestWhichVerbWhenStopped(t *testing.T) {
 	}
 	for _, verb := range []fleet.Verb{fleet.VerbRestart, fleet.VerbScale} {
 		_, err := b.Act(t.Context(), operator, id, verb, fleet.WorkloadForm{"replicas": "2"})
-		if shown := wantCode(t, err, fleet.CodeConflict); !strings.Contains(shown.Remedy, "Start") {
+		if shown := shownAs(t, err, fleet.CodeConflict); !strings.Contains(shown.Remedy, "Start") {
 			t.Fatalf("remedy %q", shown.Remedy)
 		}
 		b.wantRefused("workload."+string(verb), "workload/"+id)
@@ -122,7 +122,7 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '31 seconds'`)
 	for _, verb := range []fleet.Verb{fleet.VerbStop, fleet.VerbStart, fleet.VerbRestart, fleet.VerbScale, fleet.VerbRollback, fleet.VerbRedeploy, fleet.VerbDelete} {
 		_, err := b.Act(t.Context(), operator, id, verb, fleet.WorkloadForm{"confirm": "web"})
-		if shown := wantCode(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Message, "requires Kubernetes") {
+		if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Message, "requires Kubernetes") {
 			t.Fatalf("message %q", shown.Message)
 		}
 	}
@@ -210,7 +210,7 @@ func TestSecretsAreMergedAndKeptOutOfTheRecord(t *testing.T) {
 		t.Fatalf("audit:\n%s", text)
 	}
 	_, err = b.Update(t.Context(), operator, id, deployForm("web", "secret_env", "A=\nNEW="))
-	if shown := wantCode(t, err, fleet.CodeInvalid); !strings.Contains(shown.Problems["secret_env"], "NEW") {
+	if shown := shownAs(t, err, fleet.CodeInvalid); !strings.Contains(shown.Problems["secret_env"], "NEW") {
 		t.Fatalf("problems %v", shown.Problems)
 	}
 	form, _, err := b.Form(t.Context(), id)
@@ -219,7 +219,7 @@ func TestSecretsAreMergedAndKeptOutOfTheRecord(t *testing.T) {
 	}
 	b.Operator = b.another(func(o *operate.Options) { o.Sealer = sealer{locked: true} })
 	_, err = b.Update(t.Context(), operator, id, deployForm("web", "secret_env", "A=\nB="))
-	if shown := wantCode(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Remedy, "k1") {
+	if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Remedy, "k1") {
 		t.Fatalf("remedy %q", shown.Remedy)
 	}
 }
@@ -248,7 +248,7 @@ func TestB21OfTwoActionsOneWins(t *testing.T) {
 	}
 	b.wantRefused("workload.restart", "workload/"+id)
 	_, err := b.Deploy(t.Context(), operator, deployForm("web"))
-	if shown := wantCode(t, err, fleet.CodeConflict); shown.Problems["name"] == "" {
+	if shown := shownAs(t, err, fleet.CodeConflict); shown.Problems["name"] == "" {
 		t.Fatalf("problems %v", shown.Problems)
 	}
 }

@@ -308,7 +308,13 @@ func (b *bundle) wantRefused(action, target string) {
 	}
 }
 
-func wantCode(t *testing.T, err error, code fleet.Code) *fleet.Error {
+func wantCode(t *testing.T, err error, code fleet.Code) {
+	t.Helper()
+	_ = shownAs(t, err, code)
+}
+
+// shownAs is the Error that a person is shown, which must be of that code.
+func shownAs(t *testing.T, err error, code fleet.Code) *fleet.Error {
 	t.Helper()
 	var shown *fleet.Error
 	if !errors.As(err, &shown) || shown.Code != code {

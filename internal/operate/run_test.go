@@ -14,8 +14,8 @@ import (
 func TestADeployGoesStepByStep(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	op := b.deploy("web", "secret_env", "TOKEN=hunter2")
-	op = b.ends(fleet.OperationSucceeded)
+	b.deploy("web", "secret_env", "TOKEN=hunter2")
+	op := b.ends(fleet.OperationSucceeded)
 	if got := states(op); got != "namespace succeeded, objects succeeded, rollout succeeded, address succeeded" {
 		t.Fatal(got)
 	}
@@ -57,7 +57,7 @@ func TestShutdownHandsTheOperationOver(t *testing.T) {
 	b := setup(t)
 	began := make(chan fleet.StepRequest, 1)
 	b.adapter.script(fleet.StepRollout, waits(began))
-	op := b.deploy("web")
+	b.deploy("web")
 	ctx, shutDown := context.WithCancel(t.Context())
 	ended := b.background(ctx, b.Operator)
 	wait(t, "the rollout", began)
@@ -67,7 +67,7 @@ func TestShutdownHandsTheOperationOver(t *testing.T) {
 	}
 	// Another process goes on with the same token at once: no takeover.
 	b.adapter.script(fleet.StepRollout, succeeds)
-	op = b.ends(fleet.OperationSucceeded)
+	op := b.ends(fleet.OperationSucceeded)
 	if op.Token != 1 || len(b.adapter.requests(fleet.StepObjects)) != 1 {
 		t.Fatalf("token %d, objects applied %d times", op.Token, len(b.adapter.requests(fleet.StepObjects)))
 	}
@@ -84,7 +84,9 @@ func TestWhatIsDoneAtAShutdownIsRecorded(t *testing.T) {
 	began := make(chan fleet.StepRequest, 1)
 	b.adapter.script(fleet.StepRollout, waits(began))
 	op := b.deploy("web")
-	wait(t, "the end of the work", b.background(ctx, b.Operator))
+	if err := wait(t, "the end of the work", b.background(ctx, b.Operator)); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
 	if got := states(b.operation(op.ID)); got != "namespace succeeded, objects succeeded, rollout running, address pending" {
 		t.Fatal(got)
 	}

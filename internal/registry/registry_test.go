@@ -200,12 +200,15 @@ func (b *bundle) status(id string) fleet.Status {
 // until waits for the condition.
 func (b *bundle) until(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for !holds() {
-		if time.Now().After(deadline) {
+		select {
+		case <-deadline:
 			b.t.Fatalf("waited in vain until %s", what)
+		case <-tick.C:
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -262,7 +265,13 @@ func (b *bundle) wantRefused(action, target, reason string) {
 	}
 }
 
-func wantCode(t *testing.T, err error, code fleet.Code) *fleet.Error {
+func wantCode(t *testing.T, err error, code fleet.Code) {
+	t.Helper()
+	_ = shownAs(t, err, code)
+}
+
+// shownAs is the Error that a person is shown, which must be of that code.
+func shownAs(t *testing.T, err error, code fleet.Code) *fleet.Error {
 	t.Helper()
 	var shown *fleet.Error
 	if !errors.As(err, &shown) || shown.Code != code {
@@ -279,7 +288,7 @@ func TestB4ASecondSaveIsToldWhatTheFirstChanged(t *testing.T) {
 	_, err := b.Update(t.Context(), admin, "c1", form("c1", "label", "First", "version", version))
 	b.must(err)
 	_, err = b.Update(t.Context(), admin, "c1", form("c1", "label", "Second", "region", "west", "version", version))
-	shown := wantCode(t, err, fleet.CodeConflict)
+	shown := shownAs(t, err, fleet.CodeConflict)
 	if shown.Problems["label"] != "now: First" || shown.Problems["region"] != "now: (empty)" || len(shown.Problems) != 2 {
 		t.Fatalf("problems %v", shown.Problems)
 	}
@@ -445,7 +454,7 @@ func TestAnEncryptedKubeconfigIsKeptUntilItIsReplaced(t *testing.T) {
 		t.Fatalf("a blank field changed it: %s", s.WhyNotTarget())
 	}
 	_, err = b.Update(t.Context(), admin, "c1", form("c1", append(encrypted, "bad secret", "version", "2")...))
-	if shown := wantCode(t, err, fleet.CodeInvalid); shown.Problems["kubeconfig"] == "" {
+	if shown := shownAs(t, err, fleet.CodeInvalid); shown.Problems["kubeconfig"] == "" {
 		t.Fatalf("problems %v", shown.Problems)
 	}
 	_, err = b.Update(t.Context(), admin, "c1", form("c1", append(encrypted, "secret two", "version", "2")...))
@@ -461,7 +470,7 @@ func TestAnEncryptedKubeconfigIsKeptUntilItIsReplaced(t *testing.T) {
 
 	keyless := b.another(func(o *registry.Options) { o.Sealer = xor{off: true} })
 	_, err = keyless.Register(t.Context(), admin, form("c2", append(encrypted, "secret")...))
-	if shown := wantCode(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Remedy, "PORTOLAN_ENCRYPTION_KEYS") {
+	if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Remedy, "PORTOLAN_ENCRYPTION_KEYS") {
 		t.Fatalf("remedy %q", shown.Remedy)
 	}
 }
@@ -478,7 +487,7 @@ func TestB3AClusterInUseStays(t *testing.T) {
 	b.must(err)
 	for _, confirm := range []string{"", "c1"} {
 		err := b.Delete(t.Context(), admin, "c1", confirm)
-		if shown := wantCode(t, err, fleet.CodeConflict); !strings.Contains(shown.Message, "web") {
+		if shown := shownAs(t, err, fleet.CodeConflict); !strings.Contains(shown.Message, "web") {
 			t.Fatalf("message %q", shown.Message)
 		}
 	}
