@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"portolan/internal/fleet"
@@ -120,24 +118,15 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 // recognise fails when the credential leads to another cluster than the one
 // that was tested. A deletion there would find nothing and take that for done.
 func (j *job) recognise(ctx context.Context, client *kube.Client) error {
-	if j.PinnedUID == "" {
-		return nil
-	}
 	object := "Namespace/" + j.PinnedNamespace
-	uid, err := client.NamespaceUID(ctx, j.PinnedNamespace)
-	switch {
-	case err == nil && uid == j.PinnedUID, apierrors.IsForbidden(err):
-		return nil
-	case apierrors.IsNotFound(err) && j.PinnedNamespace != metav1.NamespaceSystem:
-		return nil // any other namespace may be deleted
-	case err == nil, apierrors.IsNotFound(err):
-		return &fleet.Failure{
-			Reason: fleet.ReasonAnotherCluster, Object: object,
-			Message: "The credential leads to another cluster than before: " + object + " there has another UID. Nothing was done.",
-			Remedy:  "Find out where the cluster's kubeconfig or its server's name was changed. A cluster that was made anew is registered as a new one.",
-		}
-	default:
+	same, err := client.Is(ctx, j.PinnedNamespace, j.PinnedUID)
+	if err != nil || same {
 		return refusal(err, "read", object)
+	}
+	return &fleet.Failure{
+		Reason: fleet.ReasonAnotherCluster, Object: object,
+		Message: "The credential leads to another cluster than before: " + object + " there has another UID. Nothing was done.",
+		Remedy:  "Find out where the cluster's kubeconfig or its server's name was changed. A cluster that was made anew is registered as a new one.",
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/singleflight"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -62,8 +63,25 @@ func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
 	return &Client{Facts: k.Facts(""), REST: cfg, HTTP: client, Typed: typed, base: base}, nil
 }
 
+// Is reports whether nothing speaks against this being the cluster whose
+// namespace has that UID; uid "" is that of any. A namespace that may not be
+// read, or another than the system's that is gone, says nothing.
+func (c *Client) Is(ctx context.Context, namespace, uid string) (bool, error) {
+	if uid == "" {
+		return true, nil
+	}
+	there, err := c.NamespaceUID(ctx, namespace)
+	switch {
+	case apierrors.IsForbidden(err):
+		return true, nil
+	case apierrors.IsNotFound(err):
+		return namespace != metav1.NamespaceSystem, nil
+	}
+	return there == uid, err
+}
+
 // NamespaceUID returns the UID of a namespace, which tells one cluster from
-// another: verbs compare it with the pinned one before they act.
+// another.
 func (c *Client) NamespaceUID(ctx context.Context, namespace string) (string, error) {
 	ns, err := c.Typed.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
 	if err != nil {

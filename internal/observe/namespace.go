@@ -99,6 +99,9 @@ func (n *namespace) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.recognise(ctx, client); err != nil {
+		return err
+	}
 	versions, err := n.list(ctx, client)
 	if err != nil {
 		return err
@@ -121,6 +124,23 @@ func (n *namespace) watch(ctx context.Context) error {
 	cancel()
 	if errors.Is(err, live.ErrExpired) || errors.Is(err, errClosed) {
 		return nil
+	}
+	return err
+}
+
+// recognise fails when the credential leads to another cluster than the one
+// that was tested: that nothing of ours is there says nothing about the
+// workloads.
+func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
+	defer cancel()
+	pinned, uid, err := n.store.PinnedIdentity(ctx, n.cluster.ID)
+	if err != nil {
+		return err
+	}
+	same, err := client.Is(ctx, pinned, uid)
+	if err == nil && !same {
+		return fleet.Unavailable("Its credential leads to another cluster than before.")
 	}
 	return err
 }

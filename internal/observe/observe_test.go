@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -254,4 +255,40 @@ func TestReadyPodsAreShownAtOnce(t *testing.T) {
 	if most := took[len(took)-1]; most > 2*time.Second {
 		t.Errorf("one took %s", most)
 	}
+}
+
+func TestAnotherClusterIsNotTakenForThisOne(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	s := newScene(t, raw, raw, observe.Options{ProbeEvery: 50 * time.Millisecond, LeaseEvery: 50 * time.Millisecond, MaxBackoff: 50 * time.Millisecond})
+	pin := func(uid string) {
+		t.Helper()
+		test := fleet.ConnectionTest{
+			ClusterID: s.cluster.ID, Fingerprint: s.cluster.Fingerprint(), StartedAt: time.Now(), Deadline: time.Minute,
+			UIDNamespace: metav1.NamespaceSystem, ClusterUID: uid,
+		}
+		var err error
+		if test.ID, err = s.db.BeginTest(t.Context(), test); err != nil {
+			t.Fatal(err)
+		}
+		test.State = fleet.TestOK
+		if err := s.db.SaveTest(t.Context(), test); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pin("of-another-cluster")
+	w := s.workload("web", s.cluster.Namespace, 1)
+	eventually(t, "the watch says why it does not look", func() bool {
+		u, err := s.db.Unreachable(t.Context(), s.cluster.ID, w.Namespace)
+		return err == nil && strings.Contains(u.Error, "another cluster")
+	})
+	if o := s.observation(w); o != nil {
+		t.Fatalf("observed there: %+v", o)
+	}
+	there, err := s.look.CoreV1().Namespaces().Get(t.Context(), metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin(string(there.UID))
+	eventually(t, "it is watched", func() bool { o := s.observation(w); return o != nil && o.Exists })
 }
