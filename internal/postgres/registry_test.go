@@ -281,7 +281,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 func TestStandingInSQLIsThatOfTheDomain(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a fixed sequence, so that a failure repeats
+	random := rand.New(rand.NewPCG(1, 2)) // a fixed sequence, so that a failure repeats
 	const clusters = 40
 	for i := range clusters {
 		id := fmt.Sprintf("c%02d", i)
