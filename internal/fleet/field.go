@@ -139,6 +139,17 @@ func (r reader) quantity(name, text, example string) string {
 	return text
 }
 
+// brief is a duration without the zeroes that Go ends it with: 24h, 10s.
+func brief(d time.Duration) string {
+	s := d.String()
+	for _, end := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, end) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
+}
+
 func (r reader) duration(name, text string, low, high time.Duration) time.Duration {
 	text = r.line(name, text, 40)
 	if text == "" {
@@ -149,7 +160,7 @@ func (r reader) duration(name, text string, low, high time.Duration) time.Durati
 		d, err = time.Duration(n)*time.Second, nil
 	}
 	if err != nil || d < low || d > high {
-		r.problems.Add(name, "must be a duration from %s to %s, such as 20m", low, high)
+		r.problems.Add(name, "must be a duration from %s to %s, such as 20m", brief(low), brief(high))
 		return 0
 	}
 	return d

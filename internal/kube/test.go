@@ -87,10 +87,10 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 		check := &r.test.Checks[i]
 		switch {
 		case state == fleet.TestFailed:
-			check.State, check.Message = fleet.CheckSkipped, "Not tried: an earlier stage failed."
+			check.State, check.Message = fleet.CheckSkipped, "not tried"
 			continue
 		case s.optional && ctx.Err() != nil:
-			check.State, check.Message = fleet.CheckSkipped, "Not tried: the test ran out of time."
+			check.State, check.Message = fleet.CheckSkipped, "not tried: the test ran out of time"
 			continue
 		}
 		check.State = fleet.CheckRunning

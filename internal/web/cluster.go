@@ -197,7 +197,7 @@ func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) [
 		views.Fact{Name: "Context", Value: f.Context, Mono: true},
 		views.Fact{Name: "Kind", Value: f.Kind},
 		views.Fact{Name: "Subject", Value: f.Subject, Mono: true})
-	if t.Identity != f.Subject {
+	if t.Identity != "" && t.Identity != f.Subject {
 		out = append(out, views.Fact{Name: "Known as", Value: t.Identity, Mono: true})
 	}
 	out = append(out, views.Fact{Name: "Server", Value: f.Server, Mono: true})
