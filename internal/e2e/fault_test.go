@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -205,18 +204,7 @@ func (h *held) endedOnce(t *testing.T, op operation, ended *page) {
 			t.Errorf("step %s is %s", attr(step, "data-step"), state)
 		}
 	}
-	seen := map[string]bool{}
-	for _, n := range eventNumbers(ended) {
-		if seen[n] {
-			t.Errorf("event %s is there twice", n)
-		}
-		seen[n] = true
-	}
-	for n := range len(seen) {
-		if !seen[strconv.Itoa(n+1)] {
-			t.Errorf("event %d of %d is missing", n+1, len(seen))
-		}
-	}
+	events := op.record(t)
 	w := h.workload(t, h.name)
 	if ok, state := settled(w.deployment(t)); !ok {
 		t.Errorf("it ended with %s", state)
@@ -240,7 +228,7 @@ func (h *held) endedOnce(t *testing.T, op operation, ended *page) {
 		t.Errorf("the list has it %d times", len(list.with("data-workload")))
 	}
 	// It stays ended, and the workload is free for the next action.
-	if again := op.page(t); op.stateOf(again) != "succeeded" || len(eventNumbers(again)) != len(seen) {
+	if now := op.record(t); now != events || op.state(t) != "succeeded" {
 		t.Error("the operation went on after its end")
 	}
 	w.did(t, "stop", nil)

@@ -369,8 +369,8 @@ func TestOperationStreamResumes(t *testing.T) {
 			t.Fatalf("messages %v: a gap or a duplicate", ids)
 		}
 	}
-	if page := op.page(t); op.stateOf(page) != "succeeded" || len(eventNumbers(page)) != len(ids) {
-		t.Errorf("%s with %d events, and %d were streamed", op.stateOf(page), len(eventNumbers(page)), len(ids))
+	if events := op.record(t); op.state(t) != "succeeded" || events != len(ids) {
+		t.Errorf("%s with %d events, and %d were streamed", op.state(t), events, len(ids))
 	}
 	// From the beginning, after the end: the last message is the whole state.
 	s := op.open(t, op.path()+"/stream", "")

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -260,4 +261,19 @@ func (o operation) reaches(t testing.TB, step, state string) {
 		p := o.page(t)
 		return o.step(p, step) == state, clipped(p.text())
 	})
+}
+
+// record reads the stream of an operation that has ended, from its beginning,
+// and returns how many events it has. They must be numbered without a gap.
+func (o operation) record(t testing.TB) int {
+	t.Helper()
+	s := o.open(t, o.path()+"/stream", "")
+	defer s.close()
+	read := s.until(t, patience, "the end of the record", func(m message) bool { return m.name == "done" })
+	for i, m := range read[:len(read)-1] {
+		if m.id != strconv.Itoa(i+1) {
+			t.Errorf("event %d of %s has the number %s", i+1, o.path(), m.id)
+		}
+	}
+	return len(read) - 1
 }

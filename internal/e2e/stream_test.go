@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/html"
 )
 
 // message is one event of a stream.
@@ -182,16 +180,4 @@ func (s *stream) ended(t testing.TB, limit time.Duration) {
 			t.Fatalf("the stream has not ended within %v", limit)
 		}
 	}
-}
-
-// eventNumbers are the numbers of an operation's events that a page or a
-// message shows.
-func eventNumbers(p *page) []string {
-	var out []string
-	for _, n := range p.with("data-event") {
-		if n.Type == html.ElementNode {
-			out = append(out, attr(n, "data-event"))
-		}
-	}
-	return out
 }
