@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -131,4 +133,16 @@ func (c *Cluster) Fingerprint() string {
 	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
+}
+
+// ClusterInUse is the Error of deleting a cluster that workloads refer to.
+func ClusterInUse(id string, workloads []string) error {
+	const shown = 20
+	text := strings.Join(workloads[:min(shown, len(workloads))], ", ")
+	if more := len(workloads) - shown; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	e := Conflict("%s cannot be deleted: workloads run there: %s.", id, text)
+	e.Remedy = "Delete the workloads first, or disable the cluster so that nothing new is deployed to it."
+	return e
 }

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -207,7 +205,7 @@ func (db *DB) DeleteCluster(ctx context.Context, id string, audit fleet.AuditEnt
 			return err
 		}
 		if len(names) > 0 {
-			return inUse(id, names)
+			return fleet.ClusterInUse(id, names)
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM clusters WHERE id = $1`, id); err != nil {
 			return err
@@ -218,18 +216,6 @@ func (db *DB) DeleteCluster(ctx context.Context, id string, audit fleet.AuditEnt
 		return ring(ctx, tx, clusterBell(id))
 	})
 	return wrap("delete cluster", err)
-}
-
-// inUse is the conflict of deleting a cluster that has workloads.
-func inUse(id string, names []string) error {
-	const shown = 10
-	list := strings.Join(names[:min(len(names), shown)], ", ")
-	if more := len(names) - shown; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	conflict := fleet.Conflict("The cluster %s still has workloads: %s.", id, list)
-	conflict.Remedy = "Delete or forget them first."
-	return conflict
 }
 
 // ClusterWorkloads returns the names of the workloads that refer to the cluster.

@@ -188,24 +188,12 @@ func (r *Registry) remove(ctx context.Context, actor fleet.Actor, id, confirm st
 		return err
 	}
 	if len(names) > 0 {
-		return InUse(id, names)
+		return fleet.ClusterInUse(id, names)
 	}
 	if strings.TrimSpace(confirm) != id {
 		return fleet.Problems{"confirm": fmt.Sprintf("type the id %s to confirm", id)}.Err()
 	}
 	return r.Store.DeleteCluster(ctx, id, r.audit(actor, "delete", id))
-}
-
-// InUse is the Error of deleting a cluster that workloads refer to.
-func InUse(id string, workloads []string) error {
-	const shown = 20
-	text := strings.Join(workloads[:min(shown, len(workloads))], ", ")
-	if more := len(workloads) - shown; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
-	}
-	e := fleet.Conflict("%s cannot be deleted: workloads run there: %s.", id, text)
-	e.Remedy = "Delete the workloads first, or disable the cluster so that nothing new is deployed to it."
-	return e
 }
 
 // atField keeps an Error that names its field, and puts any other at field.

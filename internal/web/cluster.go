@@ -13,7 +13,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"portolan/internal/fleet"
-	"portolan/internal/registry"
 	"portolan/views"
 	"portolan/views/ui"
 )
@@ -301,7 +300,7 @@ func (s *Server) deleteClusterPage(w http.ResponseWriter, r *http.Request, statu
 		Action: "/admin/clusters/" + id + "/delete", Word: id, Submit: "Delete cluster", Back: "/admin/clusters/" + id, Form: form,
 	}
 	if len(names) > 0 {
-		f := s.failure(r, registry.InUse(id, names))
+		f := s.failure(r, fleet.ClusterInUse(id, names))
 		v.Blocked = &f
 	}
 	return s.render(w, r, status, v.Title, func(p views.Page) templ.Component { return views.ConfirmPage(p, v) })

@@ -59,7 +59,7 @@ func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, status int, 
 		f := s.failure(r, err)
 		v.Delete.Blocked = &f
 	}
-	if !situation.Reachable && visitOf(r.Context()).user.Role.Includes(fleet.VerbForget.Role()) {
+	if visitOf(r.Context()).user.Role.Includes(fleet.VerbForget.Role()) && situation.Allows(fleet.VerbForget) == nil {
 		v.Forget = &views.Confirm{
 			Title: "Forget " + wl.Name,
 			Says: []string{

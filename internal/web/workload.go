@@ -116,7 +116,7 @@ func verbs(s fleet.Situation, role fleet.Role) []views.Verb {
 		first = fleet.VerbStart
 	}
 	list := []fleet.Verb{first, fleet.VerbRestart, fleet.VerbScale, fleet.VerbRedeploy, fleet.VerbUpdate, fleet.VerbDelete}
-	if !s.Reachable && role.Includes(fleet.VerbForget.Role()) {
+	if role.Includes(fleet.VerbForget.Role()) && s.Allows(fleet.VerbForget) == nil {
 		list = append(list, fleet.VerbForget)
 	}
 	var out []views.Verb
