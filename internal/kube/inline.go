@@ -2,14 +2,22 @@ package kube
 
 import (
 	"encoding/base64"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
+// mentionsFile matches a kubeconfig that may refer to files. Mounted ones are
+// read every few seconds, and parsing all of them would be most of that work.
+var mentionsFile = regexp.MustCompile(`(certificate-authority|client-certificate|client-key)([^-]|$)|tokenFile`)
+
 // inline returns raw with every file reference that read can follow replaced
 // by what it refers to. Without such references raw comes back as it was.
 func inline(raw []byte, read func(ref string) ([]byte, error)) []byte {
+	if !mentionsFile.Match(raw) {
+		return raw
+	}
 	top, refused := parseYAML(raw)
 	if refused != nil {
 		return raw
