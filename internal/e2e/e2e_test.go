@@ -8,12 +8,16 @@
 package e2e
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"portolan/internal/postgres/postgrestest"
@@ -48,8 +52,9 @@ var buildDir string
 // program is the path of the portolan binary, built once a run, with the race
 // detector when the tests have it.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "portolan-e2e-")
-	if err != nil {
+	removeLeftovers()
+	dir := filepath.Join(os.TempDir(), folderPrefix+strconv.Itoa(os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", err
 	}
 	buildDir = dir
@@ -65,6 +70,22 @@ var program = sync.OnceValues(func() (string, error) {
 	}
 	return path, nil
 })
+
+const folderPrefix = "portolan-e2e-"
+
+// removeLeftovers removes the folders of runs that were killed.
+func removeLeftovers() {
+	folders, err := filepath.Glob(filepath.Join(os.TempDir(), folderPrefix+"*"))
+	if err != nil {
+		return // the pattern is a good one
+	}
+	for _, folder := range folders {
+		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(folder), folderPrefix))
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.RemoveAll(folder)
+		}
+	}
+}
 
 // artefact returns the path of a file that outlives the run, for people to
 // look at. The folder is not under version control.

@@ -164,22 +164,18 @@ func fieldsOf(form *html.Node) fields {
 	return out
 }
 
+// selected is the value of a list's chosen option, which is the first one
+// unless another is marked.
 func selected(list *html.Node) string {
-	first, chosen := "", ""
+	chosen := ""
 	for i, option := range elements(list, "option") {
 		value, ok := lookup(option, "value")
 		if !ok {
 			value = textOf(option)
 		}
-		if i == 0 {
-			first = value
+		if _, marked := lookup(option, "selected"); marked || i == 0 {
+			chosen = value
 		}
-		if _, ok := lookup(option, "selected"); ok {
-			return value
-		}
-	}
-	if chosen == "" {
-		chosen = first
 	}
 	return chosen
 }

@@ -245,8 +245,6 @@ func TestB5FoundKubeconfigsAreOffered(t *testing.T) {
 	if form["kubeconfig_path"] != name || form["credential_mode"] != "mounted" || form["id"] == "" || form["label"] == "" {
 		t.Errorf("the form is not filled in: %v", form)
 	}
-	page := p.read(t, "/admin/clusters/new?path="+name)
-	_ = page
 	expect(t, p.post(t, "/admin/clusters", form.but(fields{"id": name, "namespace": "default"})), http.StatusSeeOther)
 	if list := p.read(t, "/admin/clusters"); list.has("data-found", name) {
 		t.Error("registered, and still offered as not registered")

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -237,10 +236,6 @@ func settled(d *apps.Deployment) (bool, string) {
 		", desired " + strconv.Itoa(int(want)) + " updated " + strconv.Itoa(int(s.UpdatedReplicas)) +
 		" available " + strconv.Itoa(int(s.AvailableReplicas)) + " replicas " + strconv.Itoa(int(s.Replicas))
 }
-
-// background is for calls that must outlive the test's own context, such as
-// those of its clean-up.
-func background() context.Context { return context.Background() }
 
 // podSpec is that of a pod that somebody else might run.
 func (pl *place) podSpec() core.PodSpec {
