@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube"
@@ -78,7 +77,7 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 	if err != nil {
 		return fleet.StepResult{}, err
 	}
-	j := &job{StepRequest: r, api: client.Typed, opts: a.opts, now: a.now, later: new(errgroup.Group)}
+	j := &job{StepRequest: r, api: client.API, opts: a.opts, now: a.now, later: new(errgroup.Group)}
 	if r.Step.StartedAt.IsZero() {
 		j.Step.StartedAt = a.now()
 	}
@@ -137,7 +136,7 @@ const requestTime = 30 * time.Second
 // job is one slice of one step.
 type job struct {
 	fleet.StepRequest
-	api    kubernetes.Interface
+	api    *live.API
 	opts   Options
 	now    func() time.Time
 	until  time.Time       // end of the slice

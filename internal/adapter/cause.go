@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
 	"portolan/internal/fleet"
@@ -164,7 +163,7 @@ func (j *job) evidence(ctx context.Context, failure *fleet.Failure, t *live.Trou
 		return // it has never run
 	}
 	lines, limit := int64(evidenceLines), int64(64<<10)
-	raw, err := j.api.CoreV1().Pods(j.Workload.Namespace).GetLogs(t.Pod.Name, &corev1.PodLogOptions{
+	raw, err := live.Logs(j.api, j.Workload.Namespace, t.Pod.Name, corev1.PodLogOptions{
 		Container: t.Container.Name, TailLines: &lines, LimitBytes: &limit,
 		Previous: t.Container.State.Waiting != nil,
 	}).DoRaw(ctx)
@@ -178,14 +177,14 @@ func (j *job) evidence(ctx context.Context, failure *fleet.Failure, t *live.Trou
 
 // eventsOf returns the events about an object, oldest first.
 func (j *job) eventsOf(ctx context.Context, uid string) []corev1.Event {
-	list, err := j.api.CoreV1().Events(j.Workload.Namespace).List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector("involvedObject.uid", uid).String(), Limit: 200,
+	list, _, err := live.List[corev1.Event](ctx, j.api, live.Events, j.Workload.Namespace, live.Query{
+		Fields: fields.OneTermEqualSelector("involvedObject.uid", uid).String(), Limit: 200,
 	})
 	if err != nil {
 		return nil
 	}
-	slices.SortStableFunc(list.Items, func(a, b corev1.Event) int { return eventTime(a).Compare(eventTime(b)) })
-	return list.Items
+	slices.SortStableFunc(list, func(a, b corev1.Event) int { return eventTime(a).Compare(eventTime(b)) })
+	return list
 }
 
 func eventTime(e corev1.Event) time.Time {

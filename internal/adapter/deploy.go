@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"portolan/internal/fleet"
@@ -24,9 +24,12 @@ import (
 func (j *job) namespace(ctx context.Context) error {
 	name := j.Workload.Namespace
 	object := "Namespace/" + name
-	found, err := j.api.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+	var found struct {
+		live.Meta `json:"metadata"`
+	}
+	err := live.Get(ctx, j.api, live.Namespaces, "", name, &found)
 	switch {
-	case err == nil && found.DeletionTimestamp != nil:
+	case err == nil && found.Deleting():
 		return &fleet.Failure{
 			Reason: reasonTerminating, Object: object,
 			Message: object + " is being deleted, so nothing can be made in it.",
@@ -51,8 +54,12 @@ func (j *job) namespace(ctx context.Context) error {
 		labels = map[string]string{}
 	}
 	labels[live.LabelManagedBy], labels[live.LabelInstallation] = live.Manager, j.Installation
-	_, err = j.api.CoreV1().Namespaces().Apply(ctx, coreapply.Namespace(name).WithLabels(labels),
-		metav1.ApplyOptions{FieldManager: live.Manager})
+	body, err := json.Marshal(coreapply.Namespace(name).WithLabels(labels))
+	if err != nil {
+		return err
+	}
+	err = live.Namespaces.REST(j.api).Patch(types.ApplyYAMLPatchType).Resource(live.Namespaces.Plural).Name(name).
+		Param("fieldManager", live.Manager).Body(body).Do(ctx).Error()
 	if err != nil && !apierrors.IsConflict(err) { // a conflict: somebody has just made it
 		return refusal(err, "create", object)
 	}

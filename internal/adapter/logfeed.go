@@ -10,14 +10,13 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"portolan/internal/kube/live"
 )
 
 // source is the log of one container of one pod.
 type source struct {
-	api       kubernetes.Interface
+	api       *live.API
 	cluster   string // cluster id and hash of its credential
 	namespace string
 	pod       string
@@ -35,7 +34,7 @@ func (s *source) key() string { return logKey(s.uid, s.container) }
 // open begins to read the log; without Follow it ends at its present end.
 func (s *source) open(ctx context.Context, o corev1.PodLogOptions) (io.ReadCloser, error) {
 	o.Container, o.Timestamps = s.container, true
-	return s.api.CoreV1().Pods(s.namespace).GetLogs(s.pod, &o).Stream(ctx)
+	return live.Logs(s.api, s.namespace, s.pod, o).Stream(ctx)
 }
 
 // read shows see the lines of a log as they come, until its end or an error.

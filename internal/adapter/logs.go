@@ -59,7 +59,7 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 	}
 	s := &LogStream{
 		adapter: a, query: q, limit: a.opts.LogQueueBytes, resumed: q.After != "",
-		origin:  source{api: client.Typed, cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
+		origin:  source{api: client.API, cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
 		wake:    make(chan struct{}, 1),
 		drained: make(chan struct{}, 1),
 		at:      parsePosition(q.After),
@@ -68,7 +68,7 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 	selector := labels.Set{live.LabelManagedBy: live.Manager, live.LabelWorkload: q.Workload.ID}.String()
 	listCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	pods, version, err := live.List[live.Pod](listCtx, client.Typed, live.Pods, q.Workload.Namespace, live.Query{Labels: selector})
+	pods, version, err := live.List[live.Pod](listCtx, client.API, live.Pods, q.Workload.Namespace, live.Query{Labels: selector})
 	if err != nil {
 		if apierrors.IsForbidden(err) {
 			return nil, &fleet.Error{Code: fleet.CodeUnavailable, Message: "The cluster's credential may not list pods: " + apiMessage(err), Err: err}

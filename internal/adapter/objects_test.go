@@ -120,7 +120,7 @@ func TestAnObjectThatAppearsBetweenLookAndApplyIsNotChanged(t *testing.T) {
 	spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1Gi"}}
 	j := &job{
 		StepRequest: fleet.StepRequest{Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation},
-		api:         client.Typed, opts: w.adapter.opts, now: w.adapter.now, later: &later,
+		api:         client.API, opts: w.adapter.opts, now: w.adapter.now, later: &later,
 	}
 	b := &blueprint{cluster: w.cluster, workload: *wl, spec: *spec, secrets: map[string]string{"TOKEN": "x"}, installation: w.installation, secretRelease: "1", replicas: 1}
 

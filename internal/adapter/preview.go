@@ -36,7 +36,7 @@ func (a *Adapter) Preview(ctx context.Context, r fleet.StepRequest) ([]fleet.Obj
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	j := &job{StepRequest: r, api: client.Typed, opts: a.opts, now: a.now}
+	j := &job{StepRequest: r, api: client.API, opts: a.opts, now: a.now}
 	b := &blueprint{
 		cluster: r.Cluster, workload: r.Workload, spec: r.Spec, secrets: r.Secrets,
 		installation: r.Installation, replicas: r.Workload.Replicas, secretRelease: "1",
@@ -50,7 +50,7 @@ func (a *Adapter) Preview(ctx context.Context, r fleet.StepRequest) ([]fleet.Obj
 	}
 
 	var out []fleet.ObjectPreview
-	_, err = j.api.CoreV1().Namespaces().Get(ctx, r.Workload.Namespace, metav1.GetOptions{})
+	err = live.Get(ctx, j.api, live.Namespaces, "", r.Workload.Namespace, &live.Meta{})
 	absent := apierrors.IsNotFound(err)
 	if err != nil && !absent && !apierrors.IsForbidden(err) {
 		return nil, unreachable(r.Cluster, err)

@@ -15,7 +15,7 @@ func (a *Adapter) Observe(ctx context.Context, cluster *fleet.Cluster, workload 
 	}
 	j := &job{
 		StepRequest: fleet.StepRequest{Cluster: *cluster, Workload: *workload, Installation: installation},
-		api:         client.Typed, opts: a.opts, now: a.now,
+		api:         client.API, opts: a.opts, now: a.now,
 	}
 	s, _, _, err := sight(ctx, j)
 	if err != nil {

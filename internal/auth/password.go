@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -112,7 +113,12 @@ func (h passwordHash) compute(ctx context.Context, password string, length int) 
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	defer func() { <-hashing }()
+	defer func() {
+		// What the hashing took is given back at once: an idle process would
+		// keep it for minutes.
+		debug.FreeOSMemory()
+		<-hashing
+	}()
 	return argon2.IDKey([]byte(norm.NFC.String(password)), h.salt, h.cost.passes, h.cost.memory, h.cost.threads, uint32(length)), nil
 }
 

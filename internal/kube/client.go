@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sync/singleflight"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
 )
 
 // Source gives the kubeconfig of a cluster: the mounted file with what it
@@ -34,9 +34,9 @@ type Client struct {
 	Hash      string // of the kubeconfig it was made from
 	Facts     fleet.CredentialFacts
 
-	REST  *rest.Config // for what needs a connection of its own, such as exec
-	HTTP  *http.Client // carries the credential; has no overall timeout, so that streams last
-	Typed kubernetes.Interface
+	REST *rest.Config // for what needs a connection of its own, such as exec
+	HTTP *http.Client // carries the credential; has no overall timeout, so that streams last
+	API  *live.API
 
 	base *http.Transport
 }
@@ -56,11 +56,11 @@ func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	typed, err := kubernetes.NewForConfigAndClient(cfg, client)
+	api, err := live.NewAPI(cfg, client)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Facts: k.Facts(""), REST: cfg, HTTP: client, Typed: typed, base: base}, nil
+	return &Client{Facts: k.Facts(""), REST: cfg, HTTP: client, API: api, base: base}, nil
 }
 
 // Is reports whether nothing speaks against this being the cluster whose
@@ -83,11 +83,11 @@ func (c *Client) Is(ctx context.Context, namespace, uid string) (bool, error) {
 // NamespaceUID returns the UID of a namespace, which tells one cluster from
 // another.
 func (c *Client) NamespaceUID(ctx context.Context, namespace string) (string, error) {
-	ns, err := c.Typed.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
-	if err != nil {
-		return "", err
+	var ns struct {
+		live.Meta `json:"metadata"`
 	}
-	return string(ns.UID), nil
+	err := live.Get(ctx, c.API, live.Namespaces, "", namespace, &ns)
+	return ns.UID, err
 }
 
 // close lets running requests end and drops the connections that are idle.

@@ -18,6 +18,7 @@ import (
 	"portolan/internal/clustertest"
 	"portolan/internal/fleet"
 	"portolan/internal/kube"
+	"portolan/internal/kube/live"
 )
 
 // opts are those of every client and test here.
@@ -369,23 +370,30 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch, err := client.Typed.CoreV1().ConfigMaps("default").Watch(t.Context(), metav1.ListOptions{})
-	if err != nil {
+	open, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- live.Watch(t.Context(), client.API, live.ConfigMaps, "default", live.Query{}, "", func(live.Change, *struct{}) error {
+			select {
+			case open <- struct{}{}:
+			default:
+			}
+			return nil
+		})
+	}()
+	select {
+	case <-open: // by what was there before
+	case err := <-ended:
 		t.Fatal(err)
 	}
-	defer watch.Stop()
 	proxy.BlackHole()
 	began := time.Now()
 	timeout := time.After(40 * time.Second)
 	for {
 		select {
-		case _, open := <-watch.ResultChan():
-			if open {
-				continue
-			}
-			t.Logf("noticed after %s", time.Since(began).Round(time.Millisecond))
+		case err := <-ended:
+			t.Logf("noticed after %s: %v", time.Since(began).Round(time.Millisecond), err)
 			proxy.Restore()
-			if _, err := client.Typed.CoreV1().ConfigMaps("default").List(t.Context(), metav1.ListOptions{Limit: 1}); err != nil {
+			if _, _, err := live.List[struct{}](t.Context(), client.API, live.ConfigMaps, "default", live.Query{Limit: 1}); err != nil {
 				t.Errorf("after the network is back: %v", err)
 			}
 			return

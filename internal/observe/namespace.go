@@ -157,7 +157,7 @@ func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Res
 	n.saved = map[string]*fleet.Observation{}
 	versions := map[live.Resource]string{}
 	for _, r := range n.kinds() {
-		list, version, err := live.List[live.Controller](ctx, client.Typed, r, n.name, n.ours())
+		list, version, err := live.List[live.Controller](ctx, client.API, r, n.name, n.ours())
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", r.Plural, err)
 		}
@@ -166,7 +166,7 @@ func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Res
 			n.controllers[list[i].Labels.Workload] = &list[i]
 		}
 	}
-	pods, version, err := live.List[live.Pod](ctx, client.Typed, live.Pods, n.name, n.ours())
+	pods, version, err := live.List[live.Pod](ctx, client.API, live.Pods, n.name, n.ours())
 	if err != nil {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
@@ -215,7 +215,7 @@ func (n *namespace) loadWorkloads(ctx context.Context) error {
 // brings what no stream is kept open for. It returns the ids of the workloads
 // whose Service has changed.
 func (n *namespace) readServices(ctx context.Context, client *kube.Client) (changed []string, err error) {
-	list, _, err := live.List[live.Service](ctx, client.Typed, live.Services, n.name, n.ours())
+	list, _, err := live.List[live.Service](ctx, client.API, live.Services, n.name, n.ours())
 	if err != nil {
 		return nil, fmt.Errorf("list services: %w", err)
 	}
@@ -258,11 +258,11 @@ func (n *namespace) stream(ctx context.Context, client *kube.Client, r live.Reso
 	}
 	var err error
 	if r == live.Pods {
-		err = live.Watch(ctx, client.Typed, r, n.name, n.ours(), version, func(c live.Change, p *live.Pod) error {
+		err = live.Watch(ctx, client.API, r, n.name, n.ours(), version, func(c live.Change, p *live.Pod) error {
 			return pass(event{change: c, pod: p})
 		})
 	} else {
-		err = live.Watch(ctx, client.Typed, r, n.name, n.ours(), version, func(c live.Change, o *live.Controller) error {
+		err = live.Watch(ctx, client.API, r, n.name, n.ours(), version, func(c live.Change, o *live.Controller) error {
 			return pass(event{change: c, controller: o})
 		})
 	}

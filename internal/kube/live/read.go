@@ -12,7 +12,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 )
 
@@ -33,20 +32,10 @@ var (
 	Secrets      = Resource{"Secret", "", "secrets"}
 	Claims       = Resource{"PersistentVolumeClaim", "", "persistentvolumeclaims"}
 	Pods         = Resource{"Pod", "", "pods"}
+	Events       = Resource{"Event", "", "events"}
+	Namespaces   = Resource{"Namespace", "", "namespaces"}
 	Autoscalers  = Resource{"HorizontalPodAutoscaler", "autoscaling", "horizontalpodautoscalers"}
 )
-
-// REST returns the client of r's API group.
-func (r Resource) REST(c kubernetes.Interface) rest.Interface {
-	switch r.Group {
-	case "apps":
-		return c.AppsV1().RESTClient()
-	case "autoscaling":
-		return c.AutoscalingV2().RESTClient()
-	default:
-		return c.CoreV1().RESTClient()
-	}
-}
 
 // ErrExpired says that a watch must begin with a new list.
 var ErrExpired = errors.New("live: the resource version is too old")
@@ -55,6 +44,7 @@ var ErrExpired = errors.New("live: the resource version is too old")
 type Query struct {
 	Labels string // a label selector
 	Fields string // a field selector
+	Limit  int    // how many at most; 0 = all
 	Cached bool   // the API server may answer from its cache, a moment old
 }
 
@@ -65,7 +55,10 @@ func (q Query) on(req *rest.Request) *rest.Request {
 	if q.Fields != "" {
 		req = req.Param("fieldSelector", q.Fields)
 	}
-	return req.SetHeader("Accept", "application/json")
+	if q.Limit > 0 {
+		req = req.Param("limit", strconv.Itoa(q.Limit))
+	}
+	return req
 }
 
 // Named selects the one object of that name.
@@ -73,8 +66,8 @@ func Named(name string) Query { return Query{Fields: "metadata.name=" + name} }
 
 // List reads the objects of a namespace, and the version from which a watch
 // goes on.
-func List[T any](ctx context.Context, c kubernetes.Interface, r Resource, namespace string, q Query) (items []T, version string, err error) {
-	req := q.on(r.REST(c).Get().Namespace(namespace).Resource(r.Plural))
+func List[T any](ctx context.Context, a *API, r Resource, namespace string, q Query) (items []T, version string, err error) {
+	req := q.on(r.REST(a).Get().Namespace(namespace).Resource(r.Plural))
 	if q.Cached {
 		req = req.Param("resourceVersion", "0")
 	}
@@ -95,10 +88,10 @@ func List[T any](ctx context.Context, c kubernetes.Interface, r Resource, namesp
 	return list.Items, list.Metadata.ResourceVersion, nil
 }
 
-// Get reads one object into out; a NotFound error when it is absent.
-func Get(ctx context.Context, c kubernetes.Interface, r Resource, namespace, name string, out any) error {
-	result := r.REST(c).Get().Namespace(namespace).Resource(r.Plural).Name(name).
-		SetHeader("Accept", "application/json").Do(ctx)
+// Get reads one object into out; a NotFound error when it is absent. The
+// namespace of what is in none is "".
+func Get(ctx context.Context, a *API, r Resource, namespace, name string, out any) error {
+	result := r.REST(a).Get().NamespaceIfScoped(namespace, namespace != "").Resource(r.Plural).Name(name).Do(ctx)
 	if err := result.Error(); err != nil {
 		return err // with the API server's own words, which Raw would not read
 	}
@@ -123,8 +116,8 @@ const (
 // Watch calls see for every change after version, until ctx ends, see returns
 // an error, or the stream does: nil when the API server closed it in order,
 // ErrExpired when it must begin with a new list.
-func Watch[T any](ctx context.Context, c kubernetes.Interface, r Resource, namespace string, q Query, version string, see func(Change, *T) error) error {
-	req := q.on(r.REST(c).Get().Namespace(namespace).Resource(r.Plural)).
+func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Query, version string, see func(Change, *T) error) error {
+	req := q.on(r.REST(a).Get().Namespace(namespace).Resource(r.Plural)).
 		Param("watch", "true").Param("allowWatchBookmarks", "true").Param("resourceVersion", version)
 	if deadline, ok := ctx.Deadline(); ok {
 		req = req.Param("timeoutSeconds", strconv.Itoa(int(max(1, time.Until(deadline).Seconds()+1))))
