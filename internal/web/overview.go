@@ -54,9 +54,13 @@ func attention(o fleet.Overview, admin bool, now time.Time) []views.Attention {
 		out = append(out, a)
 	}
 	for _, w := range o.Troubled {
-		out = append(out, views.Attention{
+		a := views.Attention{
 			Status: ui.Phase(string(w.Phase)), Title: w.Name, Detail: w.Reason, Href: "/workloads/" + w.ID, At: w.Since,
-		})
+		}
+		if w.Phase == fleet.PhaseUnknown {
+			a.At = w.SeenAt
+		}
+		out = append(out, a)
 	}
 	for _, c := range o.Expiring {
 		a := views.Attention{Title: c.Cluster.Label, Href: href(c.Cluster.ID), Detail: "Its credential ends soon."}
