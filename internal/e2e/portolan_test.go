@@ -143,7 +143,8 @@ func separate(t testing.TB, change map[string]string) *portolan {
 	return p
 }
 
-// worker starts a worker of the installation; it ends with the test.
+// worker starts a worker of the installation, which ends with the test, and
+// waits until it says that it is ready.
 func (p *portolan) worker(t testing.TB) *process {
 	t.Helper()
 	w, err := launch(p.name, "worker", p.env)
@@ -151,6 +152,14 @@ func (p *portolan) worker(t testing.TB) *process {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { endProcess(t, w) })
+	address, err := w.address(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, patience, "the worker to be ready", func() (bool, string) {
+		status, text, err := fetch(t.Context(), "http://"+address+"/readyz")
+		return err == nil && status == http.StatusOK, fmt.Sprint(status, text, err)
+	})
 	return w
 }
 

@@ -82,9 +82,10 @@ func launch(name, role string, env map[string]string) (*process, error) {
 	return p, nil
 }
 
-var listening = regexp.MustCompile(`(?m)listening.*?(127\.0\.0\.1:\d+)`)
+var listening = regexp.MustCompile(`(?m)(?:listening|worker is up).*?(127\.0\.0\.1:\d+)`)
 
-// address waits until the process logs where it listens.
+// address waits until the process logs where it listens: its pages, or the
+// metrics of one that has none.
 func (p *process) address(limit time.Duration) (string, error) {
 	deadline := time.After(limit)
 	ticker := time.NewTicker(pollEvery)
