@@ -174,8 +174,12 @@ func (db *DB) Unreachable(ctx context.Context, clusterID, namespace string) (fle
 		AliveAt *time.Time
 		Error   string
 	}
+	// What is seen is a proof of life too: pages show it at once, and verbs
+	// must not say otherwise.
 	r, err := one[row](ctx, db.pool, `
-		SELECT alive_at, error FROM observation_sources WHERE cluster_id = $1 AND namespace = $2 AND error <> ''`,
+		SELECT greatest(s.alive_at, (SELECT max(o.seen_at) FROM observations o JOIN workloads w ON w.id = o.workload_id
+			WHERE w.cluster_id = s.cluster_id AND w.namespace = s.namespace)) AS alive_at, s.error
+		FROM observation_sources s WHERE s.cluster_id = $1 AND s.namespace = $2 AND s.error <> ''`,
 		clusterID, namespace)
 	if absent(err) {
 		return fleet.Unreachability{}, nil
