@@ -1,6 +1,7 @@
 package adapter
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 
@@ -95,15 +96,11 @@ func (b *blueprint) mainContainer() *coreapply.ContainerApplyConfiguration {
 		c.WithVolumeMounts(coreapply.VolumeMount().WithName(volumeName(v.Name)).WithMountPath(v.MountPath))
 	}
 	if s.Health != nil {
-		period, failures := s.Health.PeriodSeconds, s.Health.FailureThreshold
-		if period == 0 {
-			period = 10
-		}
-		if failures == 0 {
-			failures = 30
-		}
-		c.WithStartupProbe(probe(s.Health).WithPeriodSeconds(period).WithFailureThreshold(failures))
-		c.WithReadinessProbe(probe(s.Health).WithPeriodSeconds(period).WithFailureThreshold(3))
+		// Where neither says otherwise, a start may take five minutes but is
+		// noticed soon.
+		startup := probe(s.Health).WithPeriodSeconds(cmp.Or(s.Health.PeriodSeconds, 2))
+		c.WithStartupProbe(startup.WithFailureThreshold(cmp.Or(s.Health.FailureThreshold, 300 / *startup.PeriodSeconds)))
+		c.WithReadinessProbe(probe(s.Health).WithPeriodSeconds(cmp.Or(s.Health.PeriodSeconds, 5)).WithFailureThreshold(3))
 	}
 	return c
 }

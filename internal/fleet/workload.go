@@ -111,8 +111,8 @@ type HealthCheck struct {
 	Port             string   `json:"port,omitempty"` // a port's name or number; tcp and http
 	Path             string   `json:"path,omitempty"` // http
 	Command          []string `json:"command,omitempty"`
-	PeriodSeconds    int32    `json:"periodSeconds,omitempty"`    // 0 = 10
-	FailureThreshold int32    `json:"failureThreshold,omitempty"` // of the startup probe; 0 = 30
+	PeriodSeconds    int32    `json:"periodSeconds,omitempty"`    // 0 = soon: 2 at startup, 5 after it
+	FailureThreshold int32    `json:"failureThreshold,omitempty"` // of the startup probe; 0 = as many as make 5 minutes
 }
 
 // Container is a sidecar or an init container.
