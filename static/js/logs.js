@@ -301,7 +301,10 @@
     pod(name) {
       let i = this.pods.get(name);
       if (i === undefined) {
-        i = this.pods.size % 8;
+        // By its name, so that a pod keeps its colour when the page is opened again; the next one if that is taken.
+        i = [...name].reduce((sum, c) => (sum * 31 + c.charCodeAt(0)) >>> 0, 7) % 8;
+        const taken = new Set(this.pods.values());
+        while (taken.has(i) && taken.size < 8) i = (i + 1) % 8;
         this.pods.set(name, i);
         this.box.classList.toggle("one-pod", this.pods.size < 2);
       }
