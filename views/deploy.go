@@ -37,8 +37,7 @@ type RuntimeChoice struct {
 	Image           string   // the default; empty when it has to be given
 	Ports           []string // name=number
 	Volumes         []string // name=/path size
-	CPU, Memory     string
-	Probe           string // such as "tcp, 10 s × 60"
+	Probe           string   // such as "tcp, 10 s × 60"
 }
 
 // Preview is what a deploy would make.

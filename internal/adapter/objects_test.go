@@ -35,7 +35,7 @@ func ofRuntime(t *testing.T, id string) *blueprint {
 		workload: fleet.Workload{ID: "id", Name: "web", ClusterID: "c", Namespace: "ns", Runtime: id, Kind: fleet.KindDeployment, Release: 3},
 		spec: fleet.Spec{
 			Image: r.Image, Command: r.Command, Args: r.Args, Ports: r.Ports, Volumes: r.Volumes, Bootstrap: r.Bootstrap,
-			Health: r.Health, Capabilities: r.Capabilities, Resources: fleet.Resources{CPU: r.CPU, Memory: r.Memory},
+			Health: r.Health, Capabilities: r.Capabilities, Resources: fleet.Resources{CPU: "1", Memory: "2Gi"},
 			Env: []fleet.EnvVar{{Name: "A", Value: "1"}, {Name: "A", Value: "2"}}, SecretEnv: []string{"TOKEN"}, PullSecrets: []string{"own-pull", "cluster-pull"},
 			InitContainers: []fleet.Container{{Name: "init", Image: "i"}}, Sidecars: []fleet.Container{{Name: "side", Image: "s"}},
 		},

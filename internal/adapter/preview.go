@@ -90,12 +90,13 @@ func (j *job) preview(ctx context.Context, b *blueprint, o object, try bool) (fl
 	if err == nil {
 		p.Action, err = j.dryRun(ctx, o, seen)
 	}
+	p.Tried = err == nil
 	var failure *fleet.Failure
-	switch err = refusal(err, "apply", o.String()); {
+	switch err = conceal(b.secrets).error(refusal(err, "apply", o.String())); {
 	case errors.As(err, &failure) && failure.Reason == fleet.ReasonConflict:
-		p.Action, p.Error = previewConflict, failure.Message
+		p.Tried, p.Action, p.Error = true, previewConflict, failure.Message
 	case errors.As(err, &failure):
-		p.Error = failure.Message
+		p.Tried, p.Error = true, failure.Message
 	case err != nil:
 		return p, err
 	}

@@ -22,8 +22,6 @@ type Runtime struct {
 	Bootstrap   string       `json:"bootstrap,omitempty"`
 	Volumes     []Volume     `json:"volumes,omitempty"`
 	Health      *HealthCheck `json:"health,omitempty"`
-	CPU         string       `json:"cpu"`
-	Memory      string       `json:"memory"`
 	// Capabilities are the Linux capabilities that the runtime cannot do
 	// without; all others are dropped.
 	Capabilities []string `json:"capabilities,omitempty"`

@@ -31,6 +31,7 @@ type ObjectPreview struct {
 	Name    string
 	Summary string // what matters about it, in a line
 	Action  string // create, configure, unchanged, conflict
+	Tried   bool   // the API server was asked; it cannot be while the namespace is not there
 	Error   string // why the API server would refuse it; "" = accepted
 	YAML    string // as it would be applied; secret values are masked
 }

@@ -143,7 +143,7 @@ func targetCard(s *fleet.Status) views.TargetCard {
 func runtimeChoices() []views.RuntimeChoice {
 	var out []views.RuntimeChoice
 	for _, r := range fleet.Runtimes() {
-		c := views.RuntimeChoice{ID: r.ID, Label: r.Label, Note: r.Description, Image: r.Image, CPU: r.CPU, Memory: r.Memory}
+		c := views.RuntimeChoice{ID: r.ID, Label: r.Label, Note: r.Description, Image: r.Image}
 		for _, p := range r.Ports {
 			c.Ports = append(c.Ports, fmt.Sprintf("%s=%d", p.Name, p.Number))
 		}
@@ -159,12 +159,13 @@ func runtimeChoices() []views.RuntimeChoice {
 }
 
 func previewView(objects []fleet.ObjectPreview, err error) *views.Preview {
-	v := &views.Preview{DryRun: err == nil}
+	v := &views.Preview{DryRun: len(objects) > 0}
 	var e *fleet.Error
 	if errors.As(err, &e) {
 		v.Problem, v.Remedy, v.Fields = e.Message, e.Remedy, e.Problems
 	}
 	for _, o := range objects {
+		v.DryRun = v.DryRun && o.Tried
 		action := o.Action
 		if o.Error != "" && action != "conflict" {
 			action = "refused"

@@ -79,15 +79,13 @@
 
   const runtime = (radio) => {
     const form = radio.form;
-    const { image, ports, volumes, cpu, memory, note, probe } = radio.dataset;
+    const { image, ports, volumes, note, probe } = radio.dataset;
     const hint = (name, text) => {
       if (form.elements[name]) form.elements[name].placeholder = text ?? "";
     };
     hint("image", image || "ghcr.io/acme/app:1.2");
     hint("ports", ports);
     hint("volumes", volumes);
-    hint("cpu", cpu);
-    hint("memory", memory);
     const says = form.querySelector("[data-runtime-note]");
     if (says) says.textContent = note;
     const own = document.getElementById("h-health_type");
