@@ -111,7 +111,8 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 	if late := j.later.Wait(); err == nil {
 		err = late
 	}
-	return j.result, err
+	secrets := conceal(r.Secrets)
+	return secrets.result(j.result), secrets.error(err)
 }
 
 // recognise fails when the credential leads to another cluster than the one

@@ -24,7 +24,7 @@ const (
 // refusal turns what the API server answered to an action on an object into a
 // Failure when asking again cannot help. Everything else, such as a server
 // that is not reached, is overloaded or broken, stays a plain error. The API
-// server's own words are kept: they never hold a value of a Secret.
+// server's own words are kept; conceal takes the values of secrets out of them.
 func refusal(err error, action, object string) error {
 	if err == nil || errors.As(err, new(*fleet.Failure)) {
 		return err
