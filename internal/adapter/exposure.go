@@ -37,7 +37,7 @@ func (b *blueprint) fixedNodePorts() map[string]int32 {
 func (b *blueprint) service(fixed map[string]int32) object {
 	e := b.cluster.Exposure
 	spec := coreapply.ServiceSpec().WithSelector(b.selector()).WithType(corev1.ServiceTypeClusterIP)
-	annotations := b.release()
+	annotations := map[string]string{}
 	maps.Copy(annotations, b.spec.ServiceAnnotations)
 	switch e.Mode {
 	case fleet.ExposureNodePort:
@@ -49,6 +49,7 @@ func (b *blueprint) service(fixed map[string]int32) object {
 		}
 		maps.Copy(annotations, e.Annotations)
 	}
+	maps.Copy(annotations, b.release()) // what Portolan says of itself stands
 	for _, p := range b.spec.Ports {
 		port := servicePort(p)
 		if number := fixed[p.Name]; number != 0 && e.Mode == fleet.ExposureNodePort {

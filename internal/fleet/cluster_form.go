@@ -85,7 +85,7 @@ func (f ClusterForm) exposure(r reader) Exposure {
 			r.problems.Add("gateway_node_port", "must differ from the runtime's node port")
 		}
 	case ExposureLoadBalancer:
-		e.Annotations = r.annotations("service_annotations", f["service_annotations"])
+		e.Annotations = r.notOurs("service_annotations", r.annotations("service_annotations", f["service_annotations"]))
 		e.SourceRanges = r.cidrs("source_ranges", f["source_ranges"])
 		e.LoadBalancerClass = r.line("load_balancer_class", f["load_balancer_class"], 253)
 		if e.LoadBalancerClass != "" && len(validation.IsQualifiedName(e.LoadBalancerClass)) > 0 {

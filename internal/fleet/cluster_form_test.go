@@ -56,6 +56,7 @@ func TestClusterFormNamesTheFieldThatIsWrong(t *testing.T) {
 		"timeout that is a word":      {"load_balancer_timeout", with(loadBalancer, map[string]string{"load_balancer_timeout": "soon"})},
 		"timeout of a second":         {"load_balancer_timeout", with(loadBalancer, map[string]string{"load_balancer_timeout": "1s"})},
 		"pull secret with a slash":    {"image_pull_secrets", map[string]string{"image_pull_secrets": "a/b"}},
+		"annotation of ours":          {"service_annotations", with(loadBalancer, map[string]string{"service_annotations": "portolan.dev/release=9"})},
 		"label of ours":               {"labels", map[string]string{"labels": "portolan.dev/workload=x"}},
 		"label value with a space":    {"labels", map[string]string{"labels": "team=a b"}},
 		"region too long":             {"region", map[string]string{"region": long}},

@@ -206,15 +206,20 @@ func (r reader) labels(name, text string) map[string]string {
 	if errs := metavalidation.ValidateLabels(out, field.NewPath(name)); len(errs) > 0 {
 		r.problems.Add(name, "%s", errs[0].Detail)
 	}
-	for _, key := range sortedKeys(out) {
+	if len(out) == 0 {
+		return nil
+	}
+	return r.notOurs(name, out)
+}
+
+// notOurs refuses the keys by which Portolan marks what it makes.
+func (r reader) notOurs(name string, m map[string]string) map[string]string {
+	for _, key := range sortedKeys(m) {
 		if strings.HasPrefix(key, "portolan.dev/") || strings.HasPrefix(key, "app.kubernetes.io/") {
 			r.problems.Add(name, "%s is set by Portolan itself", clip(key))
 		}
 	}
-	if len(out) == 0 {
-		return nil
-	}
-	return out
+	return m
 }
 
 func (r reader) cidrs(name, text string) []string {

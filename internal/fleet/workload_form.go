@@ -81,7 +81,7 @@ func (f WorkloadForm) Parse(runtime Runtime) (name string, spec Spec, secrets ma
 			r.problems.Add("node_selector", "%s is not a label's value", clip(spec.NodeSelector[key]))
 		}
 	}
-	spec.ServiceAnnotations = r.annotations("service_annotations", f["service_annotations"])
+	spec.ServiceAnnotations = r.notOurs("service_annotations", r.annotations("service_annotations", f["service_annotations"]))
 	spec.Capabilities = runtime.Capabilities
 	return name, spec, secrets, r.problems.Err()
 }

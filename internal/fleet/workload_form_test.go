@@ -47,6 +47,7 @@ func TestWorkloadFormNamesTheFieldThatIsWrong(t *testing.T) {
 		"file with ..":                  {"file_path_1", "/etc/../x"},
 		"command with an escape":        {"command", "a\x1b[0m"},
 		"pull secret with a slash":      {"pull_secrets", "a/b"},
+		"annotation of ours":            {"service_annotations", `{"app.kubernetes.io/managed-by": "helm"}`},
 		"node selector without =":       {"node_selector", "disk"},
 	} {
 		t.Run(name, func(t *testing.T) {
