@@ -74,8 +74,8 @@ func (p AddressPolicy) Check(addr netip.Addr) error {
 }
 
 // embedded returns addr and the IPv4 addresses that its IPv6 form leads to:
-// mapped (::ffff:0:0/96), compatible (::/96), NAT64 (64:ff9b::/96) and 6to4
-// (2002::/16).
+// mapped (::ffff:0:0/96), compatible (::/96), translated (::ffff:0:0:0/96),
+// NAT64 (64:ff9b::/96, and 64:ff9b:1::/48 as it is used) and 6to4 (2002::/16).
 func embedded(addr netip.Addr) []netip.Addr {
 	addr = addr.Unmap()
 	out := []netip.Addr{addr}
@@ -85,7 +85,8 @@ func embedded(addr netip.Addr) []netip.Addr {
 	b := addr.As16()
 	last4 := netip.AddrFrom4([4]byte(b[12:16]))
 	switch {
-	case netip.MustParsePrefix("64:ff9b::/96").Contains(addr):
+	case netip.MustParsePrefix("64:ff9b::/96").Contains(addr), netip.MustParsePrefix("64:ff9b:1::/48").Contains(addr),
+		netip.MustParsePrefix("::ffff:0:0:0/96").Contains(addr):
 		out = append(out, last4)
 	case netip.MustParsePrefix("::/96").Contains(addr) && addr != netip.IPv6Loopback() && addr != netip.IPv6Unspecified():
 		out = append(out, last4)
