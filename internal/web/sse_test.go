@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -398,4 +399,34 @@ func BenchmarkLogStream(b *testing.B) {
 	}
 	b.SetBytes(n / int64(b.N))
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+}
+
+// A server bounds how long a request may be read and an answer written. A
+// stream lasts longer than both.
+func TestAStreamOutlivesTheServersTimeouts(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *Options) { o.Ping = 20 * time.Millisecond })
+	bounded := httptest.NewUnstartedServer(b.server.Handler())
+	bounded.Config.ReadTimeout, bounded.Config.WriteTimeout = 250*time.Millisecond, 250*time.Millisecond
+	bounded.Start()
+	t.Cleanup(bounded.Close)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	_, id := b.deployed(admin, "one", "web")
+	admin.base = bounded.URL
+	live := admin.open("/operations/"+id+"/stream", "")
+	if _, ok := live.next(); !ok {
+		t.Fatal("no first message")
+	}
+	enough := time.After(time.Second) // four times what the server allows
+	for {
+		select {
+		case _, ok := <-live.messages:
+			if !ok {
+				t.Fatal("the stream was cut off")
+			}
+		case <-enough:
+			return
+		}
+	}
 }
