@@ -46,7 +46,8 @@ func baseTransport(cfg *rest.Config, policy AddressPolicy) (*http.Transport, err
 // A redirect is an answer like any other: following one would take the
 // credential to another server.
 func httpClient(cfg *rest.Config, base http.RoundTripper) (*http.Client, error) {
-	wrapped, err := rest.HTTPWrappersForConfig(cfg, &headerDeadline{next: base, timeout: HeaderTimeout})
+	bounded := &boundedAnswers{next: base, limit: maxBody}
+	wrapped, err := rest.HTTPWrappersForConfig(cfg, &headerDeadline{next: bounded, timeout: HeaderTimeout})
 	if err != nil {
 		return nil, err
 	}

@@ -127,8 +127,10 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 		return expired(err)
 	}
 	defer body.Close()
-	decoder := json.NewDecoder(body)
+	bounded := &eventReader{from: body}
+	decoder := json.NewDecoder(bounded)
 	for {
+		bounded.left = maxEvent
 		var event struct {
 			Type   Change          `json:"type"`
 			Object json.RawMessage `json:"object"`
@@ -156,6 +158,26 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 			return err
 		}
 	}
+}
+
+// maxEvent bounds what one event of a watch may take: etcd keeps no object that
+// is nearly as large.
+const maxEvent = 16 << 20
+
+var errEvent = errors.New("an event does not end")
+
+// eventReader fails once it has read more than was left for the present event.
+type eventReader struct {
+	from io.Reader
+	left int
+}
+
+func (r *eventReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	if r.left -= n; r.left < 0 {
+		return n, errEvent
+	}
+	return n, err
 }
 
 func expired(err error) error {

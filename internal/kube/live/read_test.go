@@ -1,0 +1,54 @@
+package live
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"k8s.io/client-go/rest"
+)
+
+// watched answers a watch with what write sends.
+func watched(t *testing.T, write func(io.Writer)) *API {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { write(w) }))
+	t.Cleanup(server.Close)
+	api, err := NewAPI(&rest.Config{Host: server.URL, QPS: 50, Burst: 100}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api
+}
+
+func TestAnEventWithoutEndBreaksTheWatch(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("x", 1<<20)
+	seen := 0
+	see := func(Change, *Pod) error { seen++; return nil }
+	watch := func(api *API) error {
+		return Watch(context.Background(), api, Pods, "a", Query{}, "1", see)
+	}
+
+	many := watched(t, func(w io.Writer) {
+		for range 2 * maxEvent >> 20 {
+			_, _ = io.WriteString(w, `{"type":"ADDED","object":{"metadata":{"name":"`+text+`"}}}`)
+		}
+	})
+	if err := watch(many); err != nil || seen != 2*maxEvent>>20 {
+		t.Errorf("many events: %d seen, %v", seen, err)
+	}
+
+	endless := watched(t, func(w io.Writer) {
+		_, err := io.WriteString(w, `{"type":"ADDED","object":{"metadata":{"name":"`)
+		for err == nil {
+			_, err = io.WriteString(w, text)
+		}
+	})
+	if err := watch(endless); !errors.Is(err, errEvent) {
+		t.Errorf("one event without end: %v", err)
+	}
+}
