@@ -96,10 +96,11 @@ func (f WorkloadForm) env(r reader, spec *Spec, secrets *map[string]string) {
 	spec.Env = r.pairs("env", f["env"], check)
 	*secrets = map[string]string{}
 	for _, p := range r.pairs("secret_env", f["secret_env"], func(key, value string) string {
-		if len(validation.IsConfigMapKey(key)) > 0 {
-			return clip(key) + " is not the name of an environment variable"
+		if len(validation.IsConfigMapKey(key)) > 0 || check(key, value) != "" {
+			// It is not quoted: it may be a part of a secret that has several lines.
+			return "what stands before the “=” is not the name of an environment variable"
 		}
-		return check(key, value)
+		return ""
 	}) {
 		if slices.ContainsFunc(spec.Env, func(e EnvVar) bool { return e.Name == p.Name }) {
 			r.problems.Add("secret_env", "%s stands in both; keep it in one", clip(p.Name))

@@ -108,6 +108,18 @@ func TestWorkloadFormKeepsSecretValuesOutOfTheSpec(t *testing.T) {
 	}
 }
 
+func TestWorkloadFormQuotesNoSecret(t *testing.T) {
+	t.Parallel()
+	container, _ := RuntimeByID("container")
+	for _, typed := range []string{"hunter2+hunter2==", "KEY=1\nhunter2", "KEY=hunter2\nKEY=hunter2", "=hunter2"} {
+		f := validWorkloadForm()
+		f["secret_env"] = typed
+		if _, _, _, err := f.Parse(container); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v", typed, err)
+		}
+	}
+}
+
 func FuzzWorkloadForm(f *testing.F) {
 	f.Add("web", "A=1", "http=80", "data=/data 1Gi", "/etc/a", "x")
 	f.Add("", "=", "=", "=", "..", "\x00")
