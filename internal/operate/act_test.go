@@ -279,7 +279,8 @@ func TestTheFormGivesTheSameSpecAgain(t *testing.T) {
 		if runtime.Image == "" {
 			form["image"] = "demo:1"
 		}
-		for _, f := range []fleet.WorkloadForm{form, {"name": "web", "image": "demo:1"}} {
+		inLines := fleet.WorkloadForm{"name": "web", "image": "demo:1", "service_annotations": `{"a/b": "c\nd/e=f", "g": " h "}`}
+		for _, f := range []fleet.WorkloadForm{form, {"name": "web", "image": "demo:1"}, inLines} {
 			_, spec, _, err := f.Parse(runtime)
 			if err != nil {
 				t.Fatal(err)

@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -72,9 +73,16 @@ func FormOf(s fleet.Spec) fleet.WorkloadForm {
 	return form
 }
 
+// pairs writes one key=value a line, or JSON where a value would not come back
+// from that: each line of one that has several would be read as another pair.
 func pairs(m map[string]string) string {
 	var lines []string
 	for _, key := range slices.Sorted(maps.Keys(m)) {
+		if value := m[key]; strings.Contains(value, "\n") || strings.TrimSpace(value) != value {
+			if text, err := json.Marshal(m); err == nil {
+				return string(text)
+			}
+		}
 		lines = append(lines, key+"="+m[key])
 	}
 	return strings.Join(lines, "\n")
