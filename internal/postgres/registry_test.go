@@ -190,6 +190,10 @@ func TestPinnedIdentityIsThatOfThePresentMode(t *testing.T) {
 	c.CredentialMode = fleet.CredentialEncrypted
 	b.must(b.UpdateCluster(t.Context(), c, &fleet.SealedCredential{KeyID: "k", Sealed: []byte{1}}, fleet.AuditEntry{}))
 	want("")
+	b.deploy("c1", "web")
+	want("u1") // what runs there must not be looked for elsewhere
+	save("u3", fleet.TestOK)
+	want("u3")
 }
 
 func TestB8TestsAreDueAfterTheInterval(t *testing.T) {

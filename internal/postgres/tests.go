@@ -221,11 +221,14 @@ func (db *DB) RunningTest(ctx context.Context, clusterID string) (*fleet.Connect
 }
 
 // PinnedIdentity returns the namespace and UID of the newest passed test that
-// had one, for the cluster's present credential mode; "" = none.
+// had one; "" = none. While there is no workload, only tests of the cluster's
+// present credential mode count: to change it is to begin anew. With workloads
+// it must lead to where they are.
 func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error) {
 	err = db.pool.QueryRow(ctx, `
 		SELECT t.uid_namespace, t.cluster_uid FROM connection_tests t
-		JOIN clusters c ON c.id = t.cluster_id AND c.credential_mode = t.credential_mode
+		JOIN clusters c ON c.id = t.cluster_id AND (c.credential_mode = t.credential_mode
+			OR EXISTS (SELECT FROM workloads w WHERE w.cluster_id = c.id))
 		WHERE t.cluster_id = $1 AND t.state = 'ok' AND t.cluster_uid <> ''
 		ORDER BY t.id DESC LIMIT 1`, clusterID).Scan(&namespace, &uid)
 	if absent(err) {
