@@ -120,6 +120,7 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '20 seconds'`)
 	try(map[fleet.Verb]fleet.Code{fleet.VerbStop: ""}) // may be a moment's trouble
 	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '31 seconds'`)
+	b.exec(`UPDATE observations SET seen_at = now() - interval '31 seconds'`)
 	for _, verb := range []fleet.Verb{fleet.VerbStop, fleet.VerbStart, fleet.VerbRestart, fleet.VerbScale, fleet.VerbRollback, fleet.VerbRedeploy, fleet.VerbDelete} {
 		_, err := b.Act(t.Context(), operator, id, verb, fleet.WorkloadForm{"confirm": "web"})
 		if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Message, "requires Kubernetes") {
