@@ -32,7 +32,7 @@ test: ## Run every test, on a real PostgreSQL, Kubernetes and Chromium
 bench: ## Measure Portolan against what people would use instead
 	@.ci/packages test
 	@$(MAKE) --no-print-directory devcluster portolan
-	@exec .ci/apart go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/e2e
+	@CGO_ENABLED=0 exec .ci/apart go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/e2e
 
 .PHONY: lint
 lint: $(LINTER) ## Look for mistakes, and for imports against the rule
