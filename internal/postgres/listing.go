@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +25,8 @@ var (
 )
 
 // plannedAnew has a query planned for its present values. The plan that
-// PostgreSQL would keep for all values knows neither how few rows a page has
-// nor how many a filter leaves, and reads the whole table.
+// PostgreSQL would keep for all values does not know how many rows a filter
+// leaves, and reads the whole table.
 const plannedAnew = pgx.QueryExecModeCacheDescribe
 
 type workloadListRow struct {
@@ -51,12 +52,12 @@ type workloadListRow struct {
 // workloadListSQL lists workloads: the page is found first, in a query of its
 // own that reads nothing but the workloads and their sources, and then
 // completed row by row.
-func workloadListSQL(where string) string {
+func workloadListSQL(where string, limit int) string {
 	return `
 	WITH page AS MATERIALIZED (
 		SELECT w.*, ` + staleSQL + ` AS stale, CASE WHEN w.observed_at IS NOT NULL THEN ` + seenSQL + ` END AS seen_at
 		FROM workloads w` + joinSource + `
-		WHERE ` + where + ` ORDER BY w.name, w.id LIMIT @limit
+		WHERE ` + where + ` ORDER BY w.name, w.id LIMIT ` + strconv.Itoa(limit) + `
 	)
 	SELECT ` + workloadColumns + `, c.label AS cluster_label, w.image, w.phase, w.phase_reason, w.phase_since, w.stale, w.seen_at,
 		coalesce(o.desired, 0) AS desired, coalesce(o.current, 0) AS current, coalesce(o.ready, 0) AS ready,
@@ -106,8 +107,13 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 		return page, err
 	}
 	limit := pageLimit(f.Limit)
-	args := pgx.NamedArgs{"limit": limit + 1}
+	args := pgx.NamedArgs{}
 	where := workloadWhere(f, args)
+	// A page of all workloads is found the same way whatever its values.
+	plan := plannedAnew
+	if len(args) == 0 && f.Phase == "" {
+		plan = pgx.QueryExecModeCacheStatement
+	}
 	switch f.Phase {
 	case "":
 	case fleet.PhaseUnknown:
@@ -119,7 +125,7 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 		where = append(where, "(w.name, w.id) > (@name, @id::uuid)")
 		args["name"], args["id"] = name, id
 	}
-	rows, err := many[workloadListRow](ctx, db.pool, workloadListSQL(strings.Join(where, " AND ")), plannedAnew, args)
+	rows, err := many[workloadListRow](ctx, db.pool, workloadListSQL(strings.Join(where, " AND "), limit+1), plan, args)
 	if violates(err, invalidText) {
 		return page, errCursor
 	}
