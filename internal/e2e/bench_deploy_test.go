@@ -37,7 +37,7 @@ func benchDeploy(b *testing.B, x *bench) {
 
 	deploy := func() (objects time.Duration, name string) {
 		name = clustertest.UniqueName("demo")
-		form := pl.draft(name, fields{"file_path_1": "/etc/demo/settings.yaml", "file_content_1": "greeting: hello\n"})
+		form := pl.draft(name, probed.but(fields{"file_path_1": "/etc/demo/settings.yaml", "file_content_1": "greeting: hello\n"}))
 		begun := time.Now()
 		op := pl.begin(b, form)
 		objects = seen.await(b, name+" Deployment", name+" Service", name+" ConfigMap").Sub(begun)

@@ -143,7 +143,7 @@ func (pl *place) populate(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	answer, err := ask("POST", "/deploy", pl.draft("demo", nil), 303)
+	answer, err := ask("POST", "/deploy", pl.draft("demo", probed), 303)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,8 @@ import (
 func benchPhase(b *testing.B, x *bench) {
 	const warmUps, rounds = 10, 200
 	pl := x.portolan(b).settle(b, simulated, nil)
-	w := pl.deploy(b, nil)
+	// With a health check, pods are available as soon as they are ready.
+	w := pl.deploy(b, probed)
 	pod := w.pods(b)[0].Name
 
 	// Rounds are told apart by the reason that each puts into the condition.
@@ -74,7 +75,12 @@ func benchPhase(b *testing.B, x *bench) {
 		ready(i, core.ConditionFalse, "degraded")
 		arrived := ready(i, core.ConditionTrue, "running").at
 		at := seen.await(b, fmt.Sprintf("pod Round%dTrue", i))
-		up := <-available
+		var up time.Time
+		select {
+		case up = <-available:
+		case <-time.After(patience):
+			b.Fatal("the Deployment is shown as running and its status has not become available")
+		}
 		if i >= warmUps {
 			total, own = append(total, arrived.Sub(at)), append(own, arrived.Sub(up))
 		}
