@@ -28,6 +28,8 @@ type DB struct {
 
 	phases memo[fleet.PhaseCounts] // of all workloads
 	nav    memo[fleet.NavCounts]
+	tiles  memo[fleet.ClusterCounts] // of all clusters
+	names  memo[[]fleet.ClusterName]
 }
 
 // Options tune the connections.
@@ -105,4 +107,6 @@ func (db *DB) inTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 func (db *DB) changed() {
 	db.phases.forget()
 	db.nav.forget()
+	db.tiles.forget()
+	db.names.forget()
 }

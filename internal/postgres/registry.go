@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -160,6 +161,13 @@ func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...a
 // ClusterCounts counts the clusters by standing, those whose text matches
 // query as that of ClusterFilter does; "" = all.
 func (db *DB) ClusterCounts(ctx context.Context, query string) (fleet.ClusterCounts, error) {
+	if query != "" {
+		return db.countClusters(ctx, query)
+	}
+	return db.tiles.get(func() (fleet.ClusterCounts, error) { return db.countClusters(ctx, "") })
+}
+
+func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCounts, error) {
 	args := pgx.NamedArgs{}
 	where := "true"
 	if pattern := likePattern(query); pattern != "" {
@@ -180,8 +188,10 @@ const clusterNamesShown = 100
 
 // ClusterNames returns the clusters that have workloads, by label, at most 100.
 func (db *DB) ClusterNames(ctx context.Context) ([]fleet.ClusterName, error) {
-	names, err := many[fleet.ClusterName](ctx, db.pool, `
-		SELECT c.id, c.label FROM clusters c WHERE EXISTS (SELECT FROM workloads w WHERE w.cluster_id = c.id)
-		ORDER BY lower(c.label), c.id LIMIT $1`, clusterNamesShown)
-	return names, wrap("cluster names", err)
+	names, err := db.names.get(func() ([]fleet.ClusterName, error) {
+		return many[fleet.ClusterName](ctx, db.pool, `
+			SELECT c.id, c.label FROM clusters c WHERE EXISTS (SELECT FROM workloads w WHERE w.cluster_id = c.id)
+			ORDER BY lower(c.label), c.id LIMIT $1`, clusterNamesShown)
+	})
+	return slices.Clone(names), wrap("cluster names", err)
 }
