@@ -303,9 +303,10 @@ func (s *Server) release() {
 	if s.socketDir != "" && s.socketDir != s.filesDir {
 		removeSocketDir(s.socketDir)
 	}
-	for _, lock := range []*os.File{s.postgresLock, s.ownLock} {
-		if lock != nil {
-			lock.Close()
-		}
+	if s.postgresLock != nil {
+		s.postgresLock.Close()
+	}
+	if s.ownLock != nil {
+		giveFolder(s.ownLock)
 	}
 }

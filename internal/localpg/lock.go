@@ -36,6 +36,13 @@ func takeFolder(dir string) (*os.File, error) {
 	return file, nil
 }
 
+// giveFolder lets others use the folder. It unlocks before it closes: a process that is being started at this moment
+// holds copies of all open files until its program begins, and with them the lock.
+func giveFolder(file *os.File) {
+	_ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) // closing would do, but for such copies
+	file.Close()
+}
+
 // tryLock takes the lock of an open file without waiting. It is shared with children that inherit the file and ends
 // with the last of them.
 func tryLock(file *os.File) error {
