@@ -108,7 +108,6 @@ func startShared() (*portolan, error) {
 		return nil, err
 	}
 	p := &portolan{name: "shared", dir: dir, env: settings(dir)}
-	// Black holes are noticed sooner than by default, so that the run is short.
 	return p, p.begin("serve")
 }
 
