@@ -18,9 +18,10 @@ import (
 // through the log stream to an HTTP reader, and through “kubectl logs -f”.
 //
 // Both begin at the log's end, both are timed from the asking to the last
-// line, and every line must have come, in order. A node rotates a log of more
-// than 10 MiB every ten seconds, which may cost either of them lines: such a
-// round is told and done again.
+// line, and every line must have come, in order. The node rotates a log of more
+// than 10 MiB every ten seconds, and its kubelet may then lose the end of the
+// old file, or go on waiting for it; no reader behind it can know. A round that
+// met with that is counted and done again.
 func benchLogs(b *testing.B, x *bench) {
 	const warmUps, rounds, tries, lines = 1, 5, 14, 300_000
 	pl := x.portolan(b).settle(b, real, nil)
@@ -32,7 +33,9 @@ func benchLogs(b *testing.B, x *bench) {
 	burst := func(open func() io.ReadCloser) (rate float64, lost int, told bool) {
 		in := &tailing{from: open(), buf: buf[:0]}
 		defer in.from.Close()
-		in.catchUp(b, func() { _ = w.ask(b, pod, "/print?lines=3") }, "line 3 of 3:")
+		if !in.catchUp(b, func() { _ = w.ask(b, pod, "/print?lines=3") }, "line 3 of 3:") {
+			return 0, lines, false
+		}
 		in.buf = in.buf[:0]
 		begun := time.Now()
 		asked := make(chan error, 1)
@@ -128,31 +131,33 @@ type tailing struct {
 	buf  []byte
 }
 
-// until reads up to the line that contains last.
-func (t *tailing) until(b *testing.B, last string) {
+// until reads up to the line that contains last; false means that it does not
+// come.
+func (t *tailing) until(b *testing.B, last string) bool {
 	b.Helper()
-	timeout := time.AfterFunc(2*patience, func() { _ = t.from.Close() })
+	timeout := time.AfterFunc(patience/2, func() { _ = t.from.Close() })
 	defer timeout.Stop()
 	looked := 0
 	for {
 		n, err := t.from.Read(t.buf[len(t.buf):cap(t.buf)])
 		t.buf = t.buf[:len(t.buf)+n]
 		if bytes.Contains(t.buf[max(0, looked-len(last)):], []byte(last)) {
-			return
+			return true
 		}
 		looked = len(t.buf)
-		if err == nil && len(t.buf) == cap(t.buf) {
-			err = io.ErrShortBuffer
-		}
-		if err != nil {
-			b.Fatalf("reading up to %q: %v after %d bytes; last: %s", last, err, len(t.buf), clipped(string(t.buf[max(0, len(t.buf)-300):])))
+		switch {
+		case len(t.buf) == cap(t.buf):
+			b.Fatalf("no %q in %d bytes", last, len(t.buf))
+		case err != nil:
+			b.Logf("no %q: %v after %d bytes", last, err, len(t.buf))
+			return false
 		}
 	}
 }
 
 // catchUp has a line printed, again and again, until it comes: then the reader
 // follows the log.
-func (t *tailing) catchUp(b *testing.B, print func(), mark string) {
+func (t *tailing) catchUp(b *testing.B, print func(), mark string) bool {
 	b.Helper()
 	ctx, stop := context.WithCancel(b.Context())
 	var printing sync.WaitGroup
@@ -167,9 +172,9 @@ func (t *tailing) catchUp(b *testing.B, print func(), mark string) {
 			}
 		}
 	})
-	t.until(b, mark)
-	stop()
-	printing.Wait()
+	defer printing.Wait()
+	defer stop()
+	return t.until(b, mark)
 }
 
 var lineWord = []byte("line ")
