@@ -1,0 +1,73 @@
+package registry_test
+
+import (
+	"fmt"
+	"testing"
+
+	"portolan/internal/fleet"
+	"portolan/internal/registry"
+)
+
+func TestATestThatIsCutShortSaysNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	first := b.another()
+	b.must(first.StartTest(t.Context(), admin, "c1"))
+	b.begun()
+	wantCode(t, b.StartTest(t.Context(), admin, "c1"), fleet.CodeConflict) // one runs already
+	b.wantRefused("cluster.test", "cluster/c1", "already running")
+	first.Close() // the process shuts down
+	if s := b.status("c1"); !s.IsTarget() || s.Running {
+		t.Fatalf("%s, running %t", s.WhyNotTarget(), s.Running)
+	}
+	b.poll() // another makes up for it
+	b.begun()
+	b.tester.end <- fleet.TestFailed
+	b.until("the result is there", func() bool { s := b.status("c1"); return s.WhyNotTarget() == "failed at connect" })
+}
+
+func TestAllAreTestedHoweverLittleRoomThereIs(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *registry.Options) { o.MaxTests = 2 })
+	for i := range 5 {
+		b.register(fmt.Sprintf("c%d", i))
+	}
+	b.register("off", "enabled", "")
+	n, err := b.TestAll(t.Context(), admin)
+	b.must(err)
+	if n != 5 {
+		t.Fatalf("%d started", n)
+	}
+	b.begun()
+	b.begun()
+	// A test that somebody asks for does not wait for those.
+	b.must(b.StartTest(t.Context(), admin, "off"))
+	if r := b.begun(); r.Cluster.ID != "off" {
+		t.Fatalf("test of %s", r.Cluster.ID)
+	}
+	b.poll()
+	for range 6 {
+		b.tester.end <- fleet.TestOK
+	}
+	b.until("all are targets", func() bool {
+		all, err := b.db.AllClusters(t.Context())
+		b.must(err)
+		targets := 0
+		for _, s := range all {
+			if s.IsTarget() {
+				targets++
+			}
+		}
+		return targets == 5
+	})
+	b.until("no test is left", func() bool { s := b.status("off"); return s.TestState() == fleet.TestOK })
+	select {
+	case r := <-b.tester.began:
+		if r.Cluster.ID == "off" {
+			t.Fatal("a disabled cluster was tested by itself")
+		}
+	default:
+	}
+}

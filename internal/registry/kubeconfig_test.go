@@ -1,0 +1,101 @@
+package registry_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+
+	"portolan/internal/fleet"
+	"portolan/internal/registry"
+)
+
+func TestAnEncryptedKubeconfigIsKeptUntilItIsReplaced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	encrypted := []string{"credential_mode", "encrypted", "kubeconfig_path", "", "kubeconfig"}
+	c := b.register("c1", append(encrypted, "secret one")...)
+	cred, err := b.db.Credential(t.Context(), "c1")
+	b.must(err)
+	if strings.Contains(string(cred.Sealed), "secret one") {
+		t.Fatal("it is stored in the clear")
+	}
+	text, err := b.Kubeconfig(t.Context(), &c)
+	if b.must(err); string(text) != "secret one" {
+		t.Fatalf("kubeconfig %q", text)
+	}
+	b.tested("c1", fleet.TestOK)
+	_, err = b.Update(t.Context(), admin, "c1", form("c1", append(encrypted, "", "version", "1")...))
+	b.must(err)
+	if s := b.status("c1"); !s.IsTarget() {
+		t.Fatalf("a blank field changed it: %s", s.WhyNotTarget())
+	}
+	_, err = b.Update(t.Context(), admin, "c1", form("c1", append(encrypted, "bad secret", "version", "2")...))
+	if shown := shownAs(t, err, fleet.CodeInvalid); shown.Problems["kubeconfig"] == "" {
+		t.Fatalf("problems %v", shown.Problems)
+	}
+	_, err = b.Update(t.Context(), admin, "c1", form("c1", append(encrypted, "secret two", "version", "2")...))
+	b.must(err)
+	if s := b.status("c1"); s.TestState() != fleet.TestUntested {
+		t.Fatalf("state %s", s.TestState())
+	}
+	var leaks int
+	b.must(b.db.Pool().QueryRow(t.Context(), `SELECT count(*) FROM audit WHERE to_jsonb(audit)::text LIKE '%secret%'`).Scan(&leaks))
+	if leaks > 0 {
+		t.Fatal("the audit shows a kubeconfig")
+	}
+
+	keyless := b.another(func(o *registry.Options) { o.Sealer = xor{off: true} })
+	_, err = keyless.Register(t.Context(), admin, form("c2", append(encrypted, "secret")...))
+	if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Remedy, "PORTOLAN_ENCRYPTION_KEYS") {
+		t.Fatalf("remedy %q", shown.Remedy)
+	}
+}
+
+func TestB2AChangedFileIsTestedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	b.folder.put("one", "rotated")
+
+	// Whoever is about to deploy notices before the poller.
+	_, err := b.CheckTarget(t.Context(), "c1")
+	wantCode(t, err, fleet.CodeConflict)
+	if r := b.begun(); string(r.Kubeconfig) != "rotated" || r.PinnedUID != "uid-1" {
+		t.Fatalf("tested %q, pinned to %q", r.Kubeconfig, r.PinnedUID)
+	}
+
+	// It changes once more under the running test, whose end then says nothing.
+	b.poll()
+	b.folder.put("one", "rotated again")
+	b.until("the change is noticed", func() bool { return b.status("c1").Cluster.CredentialHash != hash("rotated") })
+	b.tester.end <- fleet.TestOK
+	if r := b.begun(); string(r.Kubeconfig) != "rotated again" {
+		t.Fatalf("tested %q", r.Kubeconfig)
+	}
+	if s := b.status("c1"); s.IsTarget() {
+		t.Fatal("a test of the file before makes a target")
+	}
+	b.tester.end <- fleet.TestOK
+	b.until("the cluster is a target", func() bool { s := b.status("c1"); return s.IsTarget() })
+
+	b.folder.remove("one")
+	b.until("the missing file is noticed", func() bool { s := b.status("c1"); return s.WhyNotTarget() == "its kubeconfig cannot be read" })
+	b.folder.put("one", "rotated again")
+	b.begun()
+	b.until("the file is back", func() bool { s := b.status("c1"); return s.IsTarget() })
+}
+
+func hash(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+func TestB5FilesThatNoClusterUsesAreFound(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1", "kubeconfig_path", "/kubeconfigs/one")
+	found, err := b.Found(t.Context())
+	b.must(err)
+	if len(found) != 1 || found[0].Path != "two" {
+		t.Fatalf("found %+v", found)
+	}
+}
