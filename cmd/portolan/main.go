@@ -34,6 +34,7 @@ type cli struct {
 	Worker  workerCmd  `cmd:"" help:"Run operations and watch clusters, without web pages."`
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date."`
 	User    userCmd    `cmd:"" help:"Create an account, or set its password anew."`
+	Keys    keysCmd    `cmd:"" help:"Make encryption keys, see what they have sealed, and seal everything anew."`
 	Health  healthCmd  `cmd:"" help:"Ask a running process of this machine whether it is ready."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

@@ -62,13 +62,16 @@ func (c serveCmd) Run(ctx context.Context) (err error) {
 	)
 }
 
+// keyFile holds the keys of a private database, in its data folder.
+const keyFile = "encryption.key"
+
 // ring returns the configured keys. With a database of its own, a process that
 // is given none makes one and keeps it beside the database.
 func (c serveCmd) ring(log *slog.Logger) (*seal.Keyring, error) {
 	if c.EncryptionKeys != "" || c.DatabaseURL != "" {
 		return c.keyring()
 	}
-	path := filepath.Join(c.DataDir, "encryption.key")
+	path := filepath.Join(c.DataDir, keyFile)
 	text, created, err := seal.LoadOrCreateKeyFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("encryption key: %w", err)

@@ -18,11 +18,17 @@ type Begin struct {
 	// Release, when not nil, is inserted with the next free number, which
 	// Workload.Release and Operation.Release then take.
 	Release *Release
+	// Seal, when not nil, gives the Release its sealed secrets.
+	Seal SealRelease
 	// Operation is inserted with its Steps, all pending. A forget arrives
 	// finished and removes the workload's row in the same transaction.
 	Operation Operation
 	Audit     AuditEntry
 }
+
+// SealRelease seals the secrets of a release as soon as its number is known, to
+// which they are bound. It is called inside a transaction and must be quick.
+type SealRelease func(number int) (keyID string, sealed []byte, err error)
 
 // Change is what the holder of an operation records in one transaction. Zero
 // fields change nothing.

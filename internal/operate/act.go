@@ -49,7 +49,7 @@ func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, for
 	if err != nil {
 		return fleet.Operation{}, err
 	}
-	release := fleet.Release{WorkloadID: w.ID, Spec: spec, CreatedBy: actor.Email}
+	release := draftRelease{Release: fleet.Release{WorkloadID: w.ID, Spec: spec, CreatedBy: actor.Email}}
 	if err := o.sealSecrets(&release, values); err != nil {
 		return fleet.Operation{}, err
 	}
@@ -124,9 +124,13 @@ func (o *Operator) rollback(ctx context.Context, actor fleet.Actor, w fleet.Work
 	case n == w.Release:
 		return fleet.Operation{}, fleet.Conflict("Release %d is the present one.", n)
 	}
-	release := fleet.Release{
-		WorkloadID: w.ID, Spec: from.Spec, SealedSecrets: from.SealedSecrets, SealedKeyID: from.SealedKeyID,
-		From: n, CreatedBy: actor.Email,
+	values, err := o.openSecrets(from)
+	if err != nil {
+		return fleet.Operation{}, err
+	}
+	release := draftRelease{Release: fleet.Release{WorkloadID: w.ID, Spec: from.Spec, From: n, CreatedBy: actor.Email}}
+	if err := o.sealSecrets(&release, values); err != nil {
+		return fleet.Operation{}, err
 	}
 	changes := difference{}
 	changes.note("release", w.Release, fmt.Sprintf("that of %d again", n))

@@ -14,7 +14,7 @@ func (o *Operator) Deploy(ctx context.Context, actor fleet.Actor, form fleet.Wor
 		return fleet.Operation{}, o.refused(ctx, actor, action(fleet.VerbDeploy), form["target"], err)
 	}
 	r.Workload.CreatedBy = actor.Email
-	release := fleet.Release{WorkloadID: r.Workload.ID, Spec: r.Spec, CreatedBy: actor.Email}
+	release := draftRelease{Release: fleet.Release{WorkloadID: r.Workload.ID, Spec: r.Spec, CreatedBy: actor.Email}}
 	if err := o.sealSecrets(&release, r.Secrets); err != nil {
 		return fleet.Operation{}, o.refused(ctx, actor, action(fleet.VerbDeploy), form["target"], err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"time"
@@ -60,21 +61,28 @@ func New(o Options) *Operator {
 	return &Operator{o}
 }
 
-// secretsPurpose binds sealed values to releases.
-const secretsPurpose = "release-secrets"
+// draftRelease is a release that an operation begins with. What seals its
+// secrets is called when its number is known; nil = it has none.
+type draftRelease struct {
+	fleet.Release
+	seal fleet.SealRelease
+}
 
 // begin stores the operation, with what it changes in the record. Every refusal
 // on the way to it is audited by refused.
-func (o *Operator) begin(ctx context.Context, actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params, release *fleet.Release, changes difference) (fleet.Operation, error) {
+func (o *Operator) begin(ctx context.Context, actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params, release *draftRelease, changes difference) (fleet.Operation, error) {
 	entry := audit(actor, verb, w)
 	entry.Diff = changes
-	return o.Store.Begin(ctx, fleet.Begin{
+	b := fleet.Begin{
 		Workload:  w,
 		New:       verb == fleet.VerbDeploy,
-		Release:   release,
 		Operation: newOperation(actor, w, verb, params),
 		Audit:     entry,
-	})
+	}
+	if release != nil {
+		b.Release, b.Seal = &release.Release, release.seal
+	}
+	return o.Store.Begin(ctx, b)
 }
 
 func newOperation(actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params) fleet.Operation {
@@ -115,9 +123,9 @@ func audit(actor fleet.Actor, verb fleet.Verb, w fleet.Workload) fleet.AuditEntr
 	}
 }
 
-// sealSecrets checks that every secret of the spec has a value and puts the
-// sealed values into the release.
-func (o *Operator) sealSecrets(r *fleet.Release, values map[string]string) error {
+// sealSecrets checks that every secret of the spec has a value, and has them
+// sealed with the release.
+func (o *Operator) sealSecrets(r *draftRelease, values map[string]string) error {
 	problems := fleet.Problems{}
 	keep := map[string]string{}
 	for _, name := range r.Spec.SecretEnv {
@@ -139,17 +147,30 @@ func (o *Operator) sealSecrets(r *fleet.Release, values map[string]string) error
 	if err != nil {
 		return err
 	}
-	r.SealedKeyID, r.SealedSecrets, err = o.Sealer.Seal(text, secretsPurpose, r.WorkloadID)
-	return err
+	r.seal = func(number int) (string, []byte, error) {
+		return o.Sealer.Seal(text, fleet.PurposeReleaseSecrets, fleet.ReleaseSubject(r.WorkloadID, number))
+	}
+	return nil
 }
 
+// openSecrets returns the secret values of a release, or an Error that says
+// which key would open them.
 func (o *Operator) openSecrets(r fleet.Release) (map[string]string, error) {
 	if len(r.SealedSecrets) == 0 {
 		return map[string]string{}, nil
 	}
-	text, err := o.Sealer.Open(r.SealedKeyID, r.SealedSecrets, secretsPurpose, r.WorkloadID)
+	open := func(subject string) ([]byte, error) {
+		return o.Sealer.Open(r.SealedKeyID, r.SealedSecrets, fleet.PurposeReleaseSecrets, subject)
+	}
+	text, err := open(fleet.ReleaseSubject(r.WorkloadID, r.Number))
+	if errors.Is(err, fleet.ErrKeyWrong) {
+		// Sealed before the number counted, and not rotated since.
+		if former, formerErr := open(r.WorkloadID); formerErr == nil {
+			text, err = former, nil
+		}
+	}
 	if err != nil {
-		return nil, err
+		return nil, fleet.Unopened(fmt.Sprintf("The secret values of release %d", r.Number), r.SealedKeyID, err)
 	}
 	values := map[string]string{}
 	err = json.Unmarshal(text, &values)
@@ -160,10 +181,7 @@ func (o *Operator) openSecrets(r fleet.Release) (map[string]string, error) {
 func (o *Operator) mergeSecrets(before fleet.Release, typed map[string]string) (map[string]string, error) {
 	values, err := o.openSecrets(before)
 	if err != nil {
-		e := fleet.Unavailable("The secret values of release %d cannot be opened with the keys that are configured.", before.Number)
-		e.Remedy = "Check PORTOLAN_ENCRYPTION_KEYS: the key " + before.SealedKeyID + " must be among them."
-		e.Err = err
-		return nil, e
+		return nil, err
 	}
 	maps.Copy(values, typed)
 	return values, nil

@@ -215,11 +215,11 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 	}
 	q.Spec = release.Spec
 	if q.Secrets, err = r.openSecrets(release); err != nil {
-		return q, &fleet.Failure{
-			Reason:  fleet.ReasonSecretsUnopened,
-			Message: fmt.Sprintf("The secret values of release %d are sealed with the key %s and could not be opened.", release.Number, release.SealedKeyID),
-			Remedy:  "Check PORTOLAN_ENCRYPTION_KEYS on the workers, then try again.",
-		}, nil
+		var shown *fleet.Error
+		if !errors.As(err, &shown) {
+			return q, nil, err
+		}
+		return q, &fleet.Failure{Reason: fleet.ReasonSecretsUnopened, Message: shown.Message, Remedy: shown.Remedy}, nil
 	}
 	if q.PinnedNamespace, q.PinnedUID, err = r.Store.PinnedIdentity(ctx, r.op.ClusterID); err != nil {
 		return q, nil, err

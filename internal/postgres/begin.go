@@ -106,7 +106,7 @@ func beginRelease(ctx context.Context, tx pgx.Tx, b *fleet.Begin) error {
 	if b.Release == nil {
 		return nil
 	}
-	number, err := insertRelease(ctx, tx, b.Workload.ID, *b.Release)
+	number, err := insertRelease(ctx, tx, b.Workload.ID, *b.Release, b.Seal)
 	if err != nil {
 		return err
 	}

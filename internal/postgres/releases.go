@@ -34,13 +34,21 @@ func (r releaseRow) release() fleet.Release {
 }
 
 // insertRelease inserts a release with the next free number, and returns that.
-// Only the one unfinished operation of a workload does this.
-func insertRelease(ctx context.Context, tx pgx.Tx, workloadID string, r fleet.Release) (number int, err error) {
-	err = tx.QueryRow(ctx, `
+// Only the one unfinished operation of a workload does this. seal, if not nil,
+// gives it its sealed secrets.
+func insertRelease(ctx context.Context, tx pgx.Tx, workloadID string, r fleet.Release, seal fleet.SealRelease) (number int, err error) {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(max(number), 0) + 1 FROM releases WHERE workload_id = $1`, workloadID).Scan(&number); err != nil {
+		return 0, err
+	}
+	if seal != nil {
+		if r.SealedKeyID, r.SealedSecrets, err = seal(number); err != nil {
+			return 0, err
+		}
+	}
+	_, err = tx.Exec(ctx, `
 		INSERT INTO releases (workload_id, number, spec, sealed_secrets, sealed_key_id, from_release, created_by, created_at)
-		SELECT $1, coalesce(max(number), 0) + 1, $2, $3, $4, $5, $6, coalesce($7, now()) FROM releases WHERE workload_id = $1
-		RETURNING number`,
-		workloadID, r.Spec, r.SealedSecrets, r.SealedKeyID, r.From, r.CreatedBy, nullTime(r.CreatedAt)).Scan(&number)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce($8, now()))`,
+		workloadID, number, r.Spec, r.SealedSecrets, r.SealedKeyID, r.From, r.CreatedBy, nullTime(r.CreatedAt))
 	if violates(err, foreignKeyViolation) {
 		return 0, fleet.NotFound("There is no such workload.")
 	}

@@ -118,7 +118,7 @@ func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cl
 		return c, nil, err
 	}
 	var cred fleet.SealedCredential
-	cred.KeyID, cred.Sealed, err = r.Sealer.Seal([]byte(typed), kubeconfigPurpose, c.ID)
+	cred.KeyID, cred.Sealed, err = r.Sealer.Seal([]byte(typed), fleet.PurposeKubeconfig, c.ID)
 	return c, &cred, err
 }
 

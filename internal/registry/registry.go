@@ -123,9 +123,6 @@ func (r *Registry) Close() {
 	r.running.Wait()
 }
 
-// kubeconfigPurpose binds sealed kubeconfigs to their clusters.
-const kubeconfigPurpose = "kubeconfig"
-
 // Kubeconfig returns the bytes of a cluster's kubeconfig.
 func (r *Registry) Kubeconfig(ctx context.Context, c *fleet.Cluster) ([]byte, error) {
 	if c.CredentialMode == fleet.CredentialMounted {
@@ -135,12 +132,9 @@ func (r *Registry) Kubeconfig(ctx context.Context, c *fleet.Cluster) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	raw, err := r.Sealer.Open(cred.KeyID, cred.Sealed, kubeconfigPurpose, c.ID)
+	raw, err := r.Sealer.Open(cred.KeyID, cred.Sealed, fleet.PurposeKubeconfig, c.ID)
 	if err != nil {
-		e := fleet.Unavailable("The kubeconfig of %s is sealed with the key %s and could not be opened.", c.Label, cred.KeyID)
-		e.Remedy = "Check PORTOLAN_ENCRYPTION_KEYS: that key must be among them, with the bytes it had."
-		e.Err = err
-		return nil, e
+		return nil, fleet.Unopened("The kubeconfig of "+c.Label, cred.KeyID, err)
 	}
 	return raw, nil
 }
@@ -180,8 +174,8 @@ func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
 	return r.Tester.Manifest(s.Cluster)
 }
 
-// CheckTarget returns the cluster, after a fresh look at its mounted file, and
-// an Error when it is not a target now.
+// CheckTarget returns the cluster, after a fresh look at its mounted file or its
+// sealed kubeconfig, and an Error when it is not a target now.
 func (r *Registry) CheckTarget(ctx context.Context, id string) (fleet.Status, error) {
 	s, err := r.Store.ClusterStatus(ctx, id)
 	if err != nil {
@@ -196,7 +190,17 @@ func (r *Registry) CheckTarget(ctx context.Context, id string) (fleet.Status, er
 		e.Problems = fleet.Problems{"target": "not a target now: " + why}
 		return s, e
 	}
-	return s, nil
+	return s, r.CheckSealed(ctx, &s.Cluster)
+}
+
+// CheckSealed returns an Error that says which key is missing or wrong where
+// the sealed kubeconfig of a cluster does not open.
+func (r *Registry) CheckSealed(ctx context.Context, c *fleet.Cluster) error {
+	if c.CredentialMode != fleet.CredentialEncrypted {
+		return nil
+	}
+	_, err := r.Kubeconfig(ctx, c)
+	return err
 }
 
 // AnyTarget reports whether there is a target at all.

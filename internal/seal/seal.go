@@ -7,14 +7,14 @@ import (
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"portolan/internal/fleet"
 )
 
+// Why a value does not open, in the words of the domain.
 var (
-	// ErrNoKey means that the key which is needed is not in the keyring.
-	ErrNoKey = errors.New("encryption key missing")
-	// ErrWrongKey means that a value did not open: the key under its id is another one than it was sealed with, or the
-	// value was altered or moved to another place. Cryptography can't tell which.
-	ErrWrongKey = errors.New("sealed value does not open")
+	ErrNoKey    = fleet.ErrKeyMissing
+	ErrWrongKey = fleet.ErrKeyWrong
 )
 
 // AAD says what a sealed value is for. A value opens only with the AAD that it was sealed with.

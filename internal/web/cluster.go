@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -61,6 +62,13 @@ func (s *Server) clusterView(ctx context.Context, id string, role fleet.Role) (v
 		v.Permissions = grids(status.Test.Permissions)
 	}
 	v.Credential = credentialFacts(c, status.Test, time.Now())
+	if err := s.Registry.CheckSealed(ctx, c); err != nil {
+		f := unopenedFact(err)
+		if f.Value == "" {
+			return v, err
+		}
+		v.Credential = append(v.Credential, f)
+	}
 	for i := range tests {
 		t := &tests[i]
 		if v.Test == nil {
@@ -207,6 +215,16 @@ func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) [
 		out = append(out, expiry("Authority ends", f.CAExpires, now))
 	}
 	return out
+}
+
+// unopenedFact says why a sealed kubeconfig does not open; without a Value it is
+// nothing to show.
+func unopenedFact(err error) views.Fact {
+	var shown *fleet.Error
+	if !errors.As(err, &shown) {
+		return views.Fact{}
+	}
+	return views.Fact{Name: "Encryption key", Value: shown.Message + " " + shown.Remedy, Status: ui.Status{Tone: ui.Failed, Word: "cannot be opened"}}
 }
 
 // expiryWarning is how long before its end a credential is worth a warning.
