@@ -116,6 +116,7 @@ type ClusterForm struct {
 	Form         ui.Form
 	EncryptedOff string   // why encrypted credentials cannot be stored
 	StoredSecret bool     // a sealed kubeconfig is kept when the field stays blank
+	StoredCloud  string   // whose cloud credential is sealed: aws, gcp, azure; empty for none
 	Paths        []string // kubeconfigs found in the mounted folder
 	Contexts     []string // of the present credential
 	Inspection   *Inspection

@@ -31,6 +31,9 @@ type cluster struct {
 	APIPort      int
 	EtcdPort     int
 	EtcdPeerPort int
+	// AuthenticatorPort is where the API server asks about tokens that it does
+	// not know itself; 0 if it asks nobody.
+	AuthenticatorPort int
 	// Link numbers the addresses of a containerd node: see network.go.
 	Link int
 

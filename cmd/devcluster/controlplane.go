@@ -55,6 +55,12 @@ func (c *cluster) apiserver() []string {
 	if profiles[c.Profile].token {
 		args = append(args, "--token-auth-file="+c.path("pki", "tokens.csv"))
 	}
+	if c.AuthenticatorPort != 0 {
+		// Asked each time, but for the ten seconds that an API server remembers
+		// any token it has accepted.
+		args = append(args, "--authentication-token-webhook-config-file="+c.tokenWebhook(),
+			"--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl=0s")
+	}
 	return args
 }
 

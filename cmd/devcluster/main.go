@@ -20,12 +20,13 @@ import (
 
 // commands is the command line; the fields' tags are its help.
 type commands struct {
-	Up         upCommand         `cmd:"" help:"Start a cluster and wait until it is ready."`
-	Down       downCommand       `cmd:"" help:"End a cluster and remove all it left."`
-	List       listCommand       `cmd:"" help:"List the clusters and whether they answer."`
-	Kubeconfig kubeconfigCommand `cmd:"" help:"Print a kubeconfig for a cluster."`
-	Deps       depsCommand       `cmd:"" help:"Check what a containerd node needs of this machine, or install it."`
-	Kubectl    struct{}          `cmd:"" help:"kubectl; with --name NAME first, for that cluster, else as KUBECONFIG says."`
+	Up            upCommand            `cmd:"" help:"Start a cluster and wait until it is ready."`
+	Down          downCommand          `cmd:"" help:"End a cluster and remove all it left."`
+	List          listCommand          `cmd:"" help:"List the clusters and whether they answer."`
+	Kubeconfig    kubeconfigCommand    `cmd:"" help:"Print a kubeconfig for a cluster."`
+	Authenticator authenticatorCommand `cmd:"" help:"Say who answers for the tokens of a cloud's profile (aks, gke, eks)."`
+	Deps          depsCommand          `cmd:"" help:"Check what a containerd node needs of this machine, or install it."`
+	Kubectl       struct{}             `cmd:"" help:"kubectl; with --name NAME first, for that cluster, else as KUBECONFIG says."`
 
 	Supervise superviseCommand `cmd:"" hidden:"" help:"Run a cluster's programs."`
 	Node      nodeCommand      `cmd:"" hidden:"" help:"Be the first process of a containerd node."`

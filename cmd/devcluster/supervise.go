@@ -48,6 +48,11 @@ func (s *superviseCommand) Run() error {
 			end(errAsked)
 		}
 	}()
+	if c.AuthenticatorPort != 0 {
+		if err := c.serveAuthenticator(); err != nil {
+			return err
+		}
+	}
 	r := newRunner(c)
 	r.start(program{name: "etcd", args: c.etcd()})
 	r.start(program{name: "kube-apiserver", args: c.apiserver()})

@@ -158,7 +158,11 @@ func (c *cluster) prepare(reserved *reservation) error {
 		}
 	}
 	var err error
-	for _, port := range []*int{&c.APIPort, &c.EtcdPort, &c.EtcdPeerPort} {
+	ports := []*int{&c.APIPort, &c.EtcdPort, &c.EtcdPeerPort}
+	if profiles[c.Profile].plugin != nil {
+		ports = append(ports, &c.AuthenticatorPort)
+	}
+	for _, port := range ports {
 		if *port, err = reserved.takePort(); err != nil {
 			return err
 		}
@@ -176,6 +180,11 @@ func (c *cluster) prepare(reserved *reservation) error {
 	}
 	if err := c.writeTokens(); err != nil {
 		return err
+	}
+	if c.AuthenticatorPort != 0 {
+		if err := c.writeTokenWebhook(); err != nil {
+			return err
+		}
 	}
 	if c.real() {
 		return c.writeNodeConfig()

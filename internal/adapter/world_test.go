@@ -37,6 +37,10 @@ type given struct{ raw []byte }
 
 func (g given) Kubeconfig(context.Context, *fleet.Cluster) ([]byte, error) { return g.raw, nil }
 
+func (given) CloudCredential(context.Context, *fleet.Cluster) (fleet.CloudCredential, error) {
+	return fleet.CloudCredential{}, nil
+}
+
 // Every profile that the adapter must behave the same on; k3s with a real node.
 var profiles = []struct{ profile, nodes string }{{"k3s", "containerd"}, {"aks", "kwok"}, {"gke", "kwok"}, {"eks", "kwok"}}
 

@@ -182,3 +182,18 @@ func Edit(t testing.TB, raw []byte, change func(*api.Config)) []byte {
 	}
 	return out
 }
+
+// ExecKubeconfig returns the kubeconfig that the provider's own tool would
+// write for the shared cluster of a profile: it names a program to run for a
+// token. The cluster must be up.
+func ExecKubeconfig(t testing.TB, profile, nodes string) []byte {
+	t.Helper()
+	return devcluster(t, "kubeconfig", "--name", Name(profile, nodes), "--exec")
+}
+
+// Authenticate lets the shared cluster of a cloud's profile ask at url, while
+// the test runs, whose a token is that it does not know itself.
+func Authenticate(t testing.TB, profile, nodes, url string) {
+	t.Helper()
+	devcluster(t, "authenticator", "--name", Name(profile, nodes), "--url", url)
+}

@@ -68,7 +68,7 @@ func (u Unreachability) At(now time.Time) bool {
 	return u.Error != "" && now.Sub(u.Since) > UnknownAfter
 }
 
-// SealedCredential is an encrypted kubeconfig as it is kept.
+// SealedCredential is an encrypted kubeconfig or cloud credential as it is kept.
 type SealedCredential struct {
 	KeyID  string
 	Sealed []byte

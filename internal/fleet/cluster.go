@@ -74,6 +74,9 @@ type Cluster struct {
 	Context        string // "" = the kubeconfig's current context
 	CredentialHash string // hex SHA-256 of the kubeconfig's bytes; "" = not readable when last looked at
 
+	Cloud       CloudIdentity     // of the cloud credential that is sealed with it
+	SealedCloud *SealedCredential // to be stored with it; nil = what is stored stays, while Cloud is Sealed
+
 	Namespace         string            // fallback
 	RuntimeNamespaces map[string]string // by runtime id; absent = the fallback
 
@@ -127,7 +130,8 @@ func (c *Cluster) Fingerprint() string {
 		Mode, Path, Hash, Context, Namespace string
 		Runtimes                             map[string]string
 		Exposure                             Exposure
-	}{string(c.CredentialMode), c.KubeconfigPath, c.CredentialHash, c.Context, c.Namespace, runtimes, c.Exposure})
+		Cloud                                string `json:",omitempty"`
+	}{string(c.CredentialMode), c.KubeconfigPath, c.CredentialHash, c.Context, c.Namespace, runtimes, c.Exposure, c.Cloud.Hash})
 	if err != nil {
 		panic(err) // only strings, numbers and maps of strings: cannot fail
 	}

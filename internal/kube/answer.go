@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"portolan/internal/fleet"
 )
 
 // maxAnswer bounds what the test reads of one answer.
@@ -117,6 +119,9 @@ func (r *run) explain(a *answer, err error) outcome {
 }
 
 func (r *run) unauthorizedRemedy() string {
+	if r.recipe != nil {
+		return r.recipe.Unknown()
+	}
 	if r.test.Credential.Kind == "client certificate" {
 		return "The certificate may be of another cluster, or its certificate authority was replaced: fetch a fresh kubeconfig."
 	}
@@ -131,7 +136,10 @@ func (r *run) silent(err error) outcome {
 	at := net.JoinHostPort(r.host, r.port)
 	var alert tls.AlertError
 	var dial *net.OpError
+	var told *fleet.Error
 	switch {
+	case errors.As(err, &told): // no token could be made
+		return failed(told.Remedy, "%s", told.Message)
 	case errors.Is(err, errRefusedAddress), errors.As(err, &dial) && dial.Op == "dial":
 		return r.unreachable(err)
 	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls"):

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/cloud"
 	"portolan/internal/kube/live"
 )
 
@@ -19,12 +20,16 @@ import (
 // fleet.Errors where a person can do something about it.
 type Source interface {
 	Kubeconfig(ctx context.Context, cluster *fleet.Cluster) ([]byte, error)
+	// CloudCredential gives what is sealed for the tokens of a managed
+	// cluster; it is asked only where cluster.Cloud says that something is.
+	CloudCredential(ctx context.Context, cluster *fleet.Cluster) (fleet.CloudCredential, error)
 }
 
 // Options are common to clients and connection tests.
 type Options struct {
 	Version string // of Portolan, for the User-Agent
 	Policy  AddressPolicy
+	Cloud   cloud.Options
 }
 
 // Client speaks to one API server with one credential. It is safe for use by
@@ -48,6 +53,13 @@ func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
 		return nil, err
 	}
 	harden(cfg, opts.Policy, opts.Version)
+	tokens, err := k.tokens(opts.Cloud)
+	if err != nil {
+		return nil, err
+	}
+	if tokens != nil {
+		cfg.WrapTransport = tokens.Authorize
+	}
 	base, err := baseTransport(cfg, opts.Policy)
 	if err != nil {
 		return nil, err
@@ -110,7 +122,7 @@ type entry struct {
 }
 
 // key says what a client was made from.
-type key struct{ clusterID, hash, context string }
+type key struct{ clusterID, hash, cloud, context string }
 
 // NewClients returns an empty cache over source.
 func NewClients(source Source, opts Options) *Clients {
@@ -131,11 +143,18 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 	// The bytes decide, not the row: a mounted file may have changed since the
 	// row's hash was taken.
 	k := keyOf(cluster, Hash(raw))
-	made, err, _ := c.making.Do(k.clusterID+"\x00"+k.hash+"\x00"+k.context, func() (any, error) {
+	made, err, _ := c.making.Do(k.clusterID+"\x00"+k.hash+"\x00"+k.cloud+"\x00"+k.context, func() (any, error) {
 		if client := c.cached(k); client != nil {
 			return client, nil
 		}
-		config, err := Parse(raw, ParseOptions{Context: cluster.Context})
+		options := ParseOptions{Context: cluster.Context}
+		if cluster.Cloud.Sealed() {
+			if options.Cloud, err = c.source.CloudCredential(ctx, cluster); err != nil {
+				return nil, unusable(cluster, err)
+			}
+			k.cloud = options.Cloud.Identity().Hash // as with the kubeconfig, not the row's
+		}
+		config, err := Parse(raw, options)
 		if err != nil {
 			return nil, unusable(cluster, err)
 		}
@@ -154,7 +173,7 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 }
 
 func keyOf(cluster *fleet.Cluster, hash string) key {
-	return key{clusterID: cluster.ID, hash: hash, context: cluster.Context}
+	return key{clusterID: cluster.ID, hash: hash, cloud: cluster.Cloud.Hash, context: cluster.Context}
 }
 
 func (c *Clients) cached(k key) *Client {

@@ -331,6 +331,10 @@ func (s *source) Kubeconfig(context.Context, *fleet.Cluster) ([]byte, error) {
 	return s.raw, nil
 }
 
+func (*source) CloudCredential(context.Context, *fleet.Cluster) (fleet.CloudCredential, error) {
+	return fleet.CloudCredential{}, nil
+}
+
 func TestClientsFollowTheCredential(t *testing.T) {
 	t.Parallel()
 	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/cloud"
 )
 
 // credential is what a context leads to, checked and in memory.
@@ -22,6 +23,7 @@ type credential struct {
 	ca         []byte // PEM; empty = the system's
 	cert, key  []byte // PEM
 	token      string
+	recipe     cloud.Recipe // how tokens are made where none is given
 
 	leaf  *x509.Certificate   // of cert
 	roots []*x509.Certificate // of ca
@@ -58,6 +60,9 @@ func (o ParseOptions) load(r resolved) (*credential, *refusal) {
 		if refused := c.loadPair(user); refused != nil {
 			return nil, refused
 		}
+	case r.user.Exec != nil:
+		c.recipe, refused = readExec(r)
+		return c, refused
 	case c.token == "":
 		return nil, refuse(serviceAccountRemedy, "The %s has no credential: neither a client certificate nor a token.", user)
 	}
@@ -160,7 +165,9 @@ func certificates(text []byte) []*x509.Certificate {
 
 func (c *credential) facts() fleet.CredentialFacts {
 	f := fleet.CredentialFacts{Server: shown(c.server), Context: c.context}
-	if c.leaf != nil {
+	if c.recipe != nil {
+		f.Kind = c.recipe.Kind()
+	} else if c.leaf != nil {
 		f.Kind, f.Subject, f.NotAfter = "client certificate", plain(c.leaf.Subject.CommonName, 200), c.leaf.NotAfter.UTC()
 	} else {
 		f.Kind = "token"

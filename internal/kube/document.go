@@ -66,8 +66,14 @@ type userEntry struct {
 }
 
 type execEntry struct {
-	Command string   `yaml:"command"`
-	Args    []string `yaml:"args"`
+	Command string     `yaml:"command"`
+	Args    []string   `yaml:"args"`
+	Env     []envEntry `yaml:"env"`
+}
+
+type envEntry struct {
+	Name  string `yaml:"name"`
+	Value string `yaml:"value"`
 }
 
 type namedContext struct {

@@ -3,12 +3,13 @@ package kube
 import (
 	"net/url"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 
 	"go.yaml.in/yaml/v3"
+
+	"portolan/internal/kube/cloud"
 )
 
 const serviceAccountRemedy = "Use a kubeconfig that holds a service account's token or a client certificate itself."
@@ -69,9 +70,14 @@ func refuseServer(cluster, server string) *refusal {
 
 func (o ParseOptions) refuseUser(r resolved) *refusal {
 	u, name := r.user, quote(r.userID)
+	if u.Exec != nil {
+		if _, refused := readExec(r); refused != nil {
+			return refused
+		}
+	}
 	switch {
-	case u.Exec != nil:
-		return refuseExec(name, u.Exec)
+	case u.Exec != nil && (u.Token != "" || u.TokenFile != "" || u.CertData != "" || u.CertFile != ""):
+		return refuse("Keep one of them.", "The user %s has both an exec section and a credential of its own.", name)
 	case given(u.AuthProvider):
 		return refuse(serviceAccountRemedy, "The user %s has an auth-provider, which is not accepted (Kubernetes itself no longer knows them).", name)
 	case given(u.Impersonate), given(u.ImpersonateUID), given(u.ImpersonateGroup), given(u.ImpersonateExtra):
@@ -99,32 +105,23 @@ func fileRefusal(what, name, field string) *refusal {
 		"The %s %s refers to a file (%s). A pasted kubeconfig cannot bring files along, and those of a mounted one must be inside the kubeconfigs folder.", what, name, field)
 }
 
-// refuseExec says why a credential program is not run, and what to do instead.
-func refuseExec(user string, exec *execEntry) *refusal {
-	if cloud := cloudOf(exec); cloud != "" {
-		return refuse("Until then, make a service account in the cluster and use a kubeconfig with its token.",
-			"The user %s gets its token from the %s command line tool. Portolan runs no programs, and does not make such tokens itself yet.", user, cloud)
+// readExec returns how the token of a cloud's stanza is made in its program's
+// place, or why it cannot be.
+func readExec(r resolved) (cloud.Recipe, *refusal) {
+	exec, user := r.user.Exec, quote(r.userID)
+	stanza := cloud.Stanza{Command: exec.Command, Args: exec.Args, Env: map[string]string{}, Server: r.cluster.Server}
+	for _, e := range exec.Env {
+		stanza.Env[e.Name] = e.Value
 	}
-	return refuse(serviceAccountRemedy,
-		"The user %s gets its credential by running the program %s. Portolan runs no programs named in kubeconfigs.", user, quote(path.Base(exec.Command)))
-}
-
-// cloudOf recognises the credential programs of the clouds, whose tokens can
-// be made without running them; "" = none of them.
-func cloudOf(exec *execEntry) string {
-	switch strings.TrimSuffix(path.Base(strings.ReplaceAll(exec.Command, `\`, "/")), ".exe") {
-	case "aws":
-		if slices.Contains(exec.Args, "eks") && slices.Contains(exec.Args, "get-token") {
-			return "AWS"
-		}
-	case "aws-iam-authenticator":
-		return "AWS"
-	case "gke-gcloud-auth-plugin":
-		return "Google Cloud"
-	case "kubelogin":
-		return "Azure"
+	recipe, refused, ours := cloud.Recognise(stanza)
+	switch {
+	case !ours:
+		return nil, refuse(serviceAccountRemedy,
+			"The user %s gets its credential by running the program %s. Portolan runs no programs named in kubeconfigs.", user, quote(path.Base(exec.Command)))
+	case refused != nil:
+		return nil, refuse(refused.Remedy, "The user %s %s", user, refused.What)
 	}
-	return ""
+	return recipe, nil
 }
 
 // quote shows a name from a kubeconfig in a sentence.

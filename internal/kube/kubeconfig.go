@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/cloud"
 )
 
 // ParseOptions says where a kubeconfig comes from, and so what it may do.
@@ -23,6 +24,10 @@ type ParseOptions struct {
 
 	// Context is the context that will be used; "" = the current one.
 	Context string
+
+	// Cloud is what tokens are made from for a kubeconfig of a managed
+	// cluster; zero = what this machine has.
+	Cloud fleet.CloudCredential
 }
 
 // field is the form field at which problems of the file itself are shown.
@@ -172,7 +177,8 @@ func (d *document) contextNames() string {
 
 // RESTConfig returns what is needed to speak to the API server of a context;
 // "" = the one of Parse, else the current one. Everything is in memory: the
-// result names no file, no program and no proxy.
+// result names no file, no program and no proxy. Where tokens are made, it
+// holds no credential: see tokens.
 func (k *Kubeconfig) RESTConfig(context string) (*rest.Config, error) {
 	if context == "" {
 		context = k.opts.Context
@@ -191,6 +197,19 @@ func (k *Kubeconfig) RESTConfig(context string) (*rest.Config, error) {
 			KeyData:    cred.key,
 		},
 	}, nil
+}
+
+// tokens returns what makes the tokens of the context of Parse; nil = its
+// kubeconfig holds its credential itself. Errors are fleet.Errors.
+func (k *Kubeconfig) tokens(o cloud.Options) (*cloud.Tokens, error) {
+	cred, refused := k.credential(k.opts.Context)
+	if refused != nil {
+		return nil, refused.at(k.opts.field())
+	}
+	if cred.recipe == nil {
+		return nil, nil
+	}
+	return cloud.NewTokens(cred.recipe, k.opts.Cloud, o)
 }
 
 // Facts describes the credential of a context without revealing it; "" = the

@@ -79,7 +79,7 @@ func TestParseRefuses(t *testing.T) {
 		"no such context":      {strings.Replace(good, "current-context: here", "current-context: there", 1), "context", []string{"“there”", "“here”"}},
 		"two of one name":      {strings.Replace(good, "users:\n", "users:\n- name: pilot\n  user: {}\n", 1), "", []string{"twice"}},
 		"exec":                 {kubeconfigWith(caLine, "    exec: {apiVersion: client.authentication.k8s.io/v1, command: /tmp/steal}\n"), "", []string{"“steal”", "runs no programs"}},
-		"exec of AWS":          {kubeconfigWith(caLine, "    exec: {command: aws, args: [eks, get-token, --cluster-name, x]}\n"), "", []string{"AWS", "service account"}},
+		"exec of AWS":          {kubeconfigWith(caLine, "    exec: {command: aws, args: [eks, describe-cluster, --name, x]}\n"), "", []string{"aws eks get-token", "service account"}},
 		"exec of Google":       {kubeconfigWith(caLine, "    exec: {command: gke-gcloud-auth-plugin}\n"), "", []string{"Google Cloud", "service account"}},
 		"exec of Azure":        {kubeconfigWith(caLine, "    exec: {command: /usr/bin/kubelogin, args: [get-token]}\n"), "", []string{"Azure", "service account"}},
 		"exec beside a token":  {kubeconfigWith(caLine, tokenUser+"    exec: {command: x}\n"), "", []string{"runs no programs"}},

@@ -16,18 +16,20 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"portolan/internal/kube/cloud"
 )
 
 // expirySoon is how long before its end a credential is warned of.
 const expirySoon = 7 * 24 * time.Hour
 
 // credential reads the kubeconfig and the dates in it.
-func (r *run) credential(context.Context) outcome {
+func (r *run) credential(ctx context.Context) outcome {
 	if r.req.KubeconfigErr != nil {
 		message, remedy := refusalOf(r.req.KubeconfigErr)
 		return failed(remedy, "%s", message)
 	}
-	k, err := Parse(r.req.Kubeconfig, ParseOptions{Context: r.req.Cluster.Context})
+	k, err := Parse(r.req.Kubeconfig, ParseOptions{Context: r.req.Cluster.Context, Cloud: r.req.Cloud})
 	if err != nil {
 		message, remedy := refusalOf(err)
 		return failed(remedy, "%s", message)
@@ -47,6 +49,15 @@ func (r *run) credential(context.Context) outcome {
 		r.port = "443"
 	}
 
+	tokens, err := k.tokens(r.opts.Cloud)
+	if err != nil {
+		message, remedy := refusalOf(err)
+		return failed(remedy, "%s", message)
+	}
+	if tokens != nil {
+		return r.makeToken(ctx, k, tokens)
+	}
+
 	what, now := facts.Kind, time.Now()
 	if facts.Subject != "" {
 		what += " of " + facts.Subject
@@ -64,6 +75,38 @@ func (r *run) credential(context.Context) outcome {
 	default:
 		return passed("Context %s: %s, valid until %s.", quote(facts.Context), what, day(facts.NotAfter))
 	}
+}
+
+// makeToken makes the first token of a managed cluster, so that a cloud that
+// refuses is told from an API server that does.
+func (r *run) makeToken(ctx context.Context, k *Kubeconfig, tokens *cloud.Tokens) outcome {
+	cred, refused := k.credential(r.req.Cluster.Context)
+	if refused != nil {
+		return failed(refused.remedy, "%s", refused.message)
+	}
+	r.recipe = cred.recipe
+	ctx, cancel := context.WithTimeout(ctx, r.req.Deadline/2)
+	defer cancel()
+	token, err := tokens.Token(ctx)
+	if err != nil {
+		message, remedy := refusalOf(err)
+		return failed(remedy, "%s", message)
+	}
+	r.config.WrapTransport = tokens.Authorize
+	from := "the credentials of Portolan's own machine"
+	if i := r.req.Cloud.Identity(); i.Sealed() {
+		from = "the sealed " + i.String()
+	}
+	return passed("Context %s: an %s made from %s, good for %s and renewed before its end.",
+		quote(cred.context), cred.recipe.Kind(), plain(from, 300), minutes(time.Until(token.Expires)))
+}
+
+// minutes writes how long a token is good.
+func minutes(d time.Duration) string {
+	if d < 2*time.Minute {
+		return seconds(d.Round(time.Second))
+	}
+	return fmt.Sprintf("%.0f min", d.Minutes())
 }
 
 // resolve finds the addresses of the API server.

@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/cloud"
 )
 
 // DefaultTestDeadline bounds a connection test that names no deadline.
@@ -27,9 +28,10 @@ func NewTester(opts Options) *Tester { return &Tester{opts: opts} }
 // TestRequest says what is tested.
 type TestRequest struct {
 	Cluster       fleet.Cluster
-	Kubeconfig    []byte        // as the Source gives it
-	KubeconfigErr error         // why it could not be read; nil = it could
-	Deadline      time.Duration // of the whole test; 0 = DefaultTestDeadline
+	Kubeconfig    []byte                // as the Source gives it
+	KubeconfigErr error                 // why it could not be read; nil = it could
+	Cloud         fleet.CloudCredential // sealed with the cluster; zero = this machine's
+	Deadline      time.Duration         // of the whole test; 0 = DefaultTestDeadline
 
 	// The identity that earlier tests saw; "" = none. A test that finds
 	// another UID there fails.
@@ -54,6 +56,9 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 	}
 	if req.KubeconfigErr == nil {
 		req.Cluster.CredentialHash = Hash(req.Kubeconfig)
+		if req.Cloud.Cloud != "" {
+			req.Cluster.Cloud = req.Cloud.Identity()
+		}
 	}
 	r := &run{
 		opts:   t.opts,
@@ -120,6 +125,7 @@ type run struct {
 
 	began      time.Time // of the present stage
 	config     *rest.Config
+	recipe     cloud.Recipe // of the credential; nil = the kubeconfig holds it itself
 	host, port string
 	conn       net.Conn // from connect to tls
 	base       *http.Transport

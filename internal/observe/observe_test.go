@@ -41,6 +41,10 @@ type given struct{ raw []byte }
 
 func (g given) Kubeconfig(context.Context, *fleet.Cluster) ([]byte, error) { return g.raw, nil }
 
+func (given) CloudCredential(context.Context, *fleet.Cluster) (fleet.CloudCredential, error) {
+	return fleet.CloudCredential{}, nil
+}
+
 // newScene starts an observer that speaks with the kubeconfig raw.
 func newScene(t *testing.T, admin, raw []byte, opts observe.Options) *scene {
 	t.Helper()

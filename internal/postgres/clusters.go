@@ -18,6 +18,7 @@ type clusterRow struct {
 	KubeconfigPath    string
 	Context           string
 	CredentialHash    string
+	Cloud             fleet.CloudIdentity
 	Namespace         string
 	RuntimeNamespaces map[string]string
 	Exposure          fleet.Exposure
@@ -31,13 +32,13 @@ type clusterRow struct {
 }
 
 const clusterColumns = `c.id, c.label, c.provider, c.cluster_name, c.credential_mode, c.kubeconfig_path, c.context,
-	c.credential_hash, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
+	c.credential_hash, c.cloud, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
 	c.version, c.created_at, c.updated_at`
 
 func (r clusterRow) cluster() fleet.Cluster {
 	return fleet.Cluster{
 		ID: r.ID, Label: r.Label, Provider: r.Provider, ClusterName: r.ClusterName, CredentialMode: r.CredentialMode,
-		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Namespace: r.Namespace,
+		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Cloud: r.Cloud, Namespace: r.Namespace,
 		RuntimeNamespaces: r.RuntimeNamespaces, Exposure: r.Exposure, ImagePullSecrets: r.ImagePullSecrets,
 		Labels: r.Labels, Region: r.Region, Enabled: r.Enabled,
 		Version: r.Version, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
@@ -49,7 +50,7 @@ func clusterArgs(c fleet.Cluster) pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"id": c.ID, "label": c.Label, "provider": c.Provider, "cluster_name": c.ClusterName,
 		"credential_mode": c.CredentialMode, "kubeconfig_path": c.KubeconfigPath, "context": c.Context,
-		"credential_hash": c.CredentialHash, "namespace": c.Namespace,
+		"credential_hash": c.CredentialHash, "cloud": c.Cloud, "namespace": c.Namespace,
 		"runtime_namespaces": orEmptyMap(c.RuntimeNamespaces), "exposure": c.Exposure,
 		"image_pull_secrets": orEmpty(c.ImagePullSecrets), "labels": orEmptyMap(c.Labels), "region": c.Region,
 		"enabled": c.Enabled, "version": c.Version, "fingerprint": c.Fingerprint(),
@@ -62,9 +63,9 @@ func (db *DB) CreateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO clusters (id, label, provider, cluster_name, credential_mode, kubeconfig_path, context,
-				credential_hash, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
+				credential_hash, cloud, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
 			VALUES (@id, @label, @provider, @cluster_name, @credential_mode, @kubeconfig_path, @context,
-				@credential_hash, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
+				@credential_hash, @cloud, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
 				@fingerprint)`, clusterArgs(c)); err != nil {
 			return err
 		}
@@ -92,7 +93,7 @@ func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET label = @label, provider = @provider, cluster_name = @cluster_name,
 				credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
-				credential_hash = @credential_hash, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
+				credential_hash = @credential_hash, cloud = @cloud, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
 				exposure = @exposure, image_pull_secrets = @image_pull_secrets, labels = @labels, region = @region,
 				enabled = @enabled, fingerprint = @fingerprint, test_wanted = test_wanted AND fingerprint = @fingerprint,
 				version = version + 1, updated_at = now()
@@ -137,6 +138,18 @@ func storeCredential(ctx context.Context, tx pgx.Tx, c fleet.Cluster, cred *flee
 			ON CONFLICT (cluster_id) DO UPDATE SET key_id = excluded.key_id, sealed = excluded.sealed, updated_at = now()`,
 			c.ID, cred.KeyID, cred.Sealed)
 	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case !c.Cloud.Sealed():
+		_, err = tx.Exec(ctx, `DELETE FROM cluster_cloud_credentials WHERE cluster_id = $1`, c.ID)
+	case c.SealedCloud != nil:
+		_, err = tx.Exec(ctx, `
+			INSERT INTO cluster_cloud_credentials (cluster_id, key_id, sealed) VALUES ($1, $2, $3)
+			ON CONFLICT (cluster_id) DO UPDATE SET key_id = excluded.key_id, sealed = excluded.sealed, updated_at = now()`,
+			c.ID, c.SealedCloud.KeyID, c.SealedCloud.Sealed)
+	}
 	return err
 }
 
@@ -145,6 +158,13 @@ func (db *DB) Credential(ctx context.Context, id string) (fleet.SealedCredential
 	cred, err := one[fleet.SealedCredential](ctx, db.pool, `
 		SELECT key_id, sealed FROM cluster_credentials WHERE cluster_id = $1`, id)
 	return cred, wrap("credential", orNotFound(err, "There is no stored credential for cluster %s.", id))
+}
+
+// CloudCredential returns the sealed cloud credential of a cluster; CodeNotFound.
+func (db *DB) CloudCredential(ctx context.Context, id string) (fleet.SealedCredential, error) {
+	cred, err := one[fleet.SealedCredential](ctx, db.pool, `
+		SELECT key_id, sealed FROM cluster_cloud_credentials WHERE cluster_id = $1`, id)
+	return cred, wrap("cloud credential", orNotFound(err, "There is no stored cloud credential for cluster %s.", id))
 }
 
 // SetEnabled switches a cluster on or off, and counts its version up;

@@ -20,7 +20,17 @@ func FormOf(c fleet.Cluster) fleet.ClusterForm {
 		"service_annotations": object(e.Annotations), "source_ranges": strings.Join(e.SourceRanges, ", "),
 		"load_balancer_class": e.LoadBalancerClass, "load_balancer_timeout": "",
 		"image_pull_secrets": strings.Join(c.ImagePullSecrets, ", "), "labels": object(c.Labels),
+		"cloud_credential": "ambient", "aws_access_key_id": "", "azure_client_id": "", "azure_tenant_id": "",
 		"region": c.Region, "enabled": "", "version": strconv.FormatInt(c.Version, 10),
+	}
+	if c.Cloud.Sealed() {
+		form["cloud_credential"] = "sealed"
+	}
+	switch c.Cloud.Cloud {
+	case fleet.CloudAWS:
+		form["aws_access_key_id"] = c.Cloud.ID
+	case fleet.CloudAzure:
+		form["azure_client_id"], form["azure_tenant_id"] = c.Cloud.ID, c.Cloud.Tenant
 	}
 	if e.LoadBalancerTimeout > 0 {
 		form["load_balancer_timeout"] = e.LoadBalancerTimeout.String()

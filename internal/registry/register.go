@@ -93,6 +93,9 @@ func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cl
 		return c, nil, err
 	}
 	typed := form["kubeconfig"]
+	if err := r.readCloud(form, &c, before, problems); err != nil {
+		return c, nil, err
+	}
 	switch {
 	case c.CredentialMode == fleet.CredentialMounted && c.KubeconfigPath != "":
 		r.readMounted(&c, problems)
@@ -249,6 +252,12 @@ func difference(before, after fleet.Cluster) map[string][2]string {
 		out["kubeconfig"] = [2]string{"another one", "replaced"}
 		if before.CredentialHash == "" {
 			out["kubeconfig"] = [2]string{"", "set"}
+		}
+	}
+	if before.Cloud.Hash != after.Cloud.Hash && after.Cloud.Sealed() {
+		out["cloud_secret"] = [2]string{"another one", "replaced"}
+		if !before.Cloud.Sealed() {
+			out["cloud_secret"] = [2]string{"", "set"}
 		}
 	}
 	return out

@@ -58,7 +58,8 @@ type Found struct {
 type TestRequest struct {
 	Cluster         fleet.Cluster
 	Kubeconfig      []byte
-	KubeconfigError error // reading it failed: the credential stage reports that
+	KubeconfigError error                 // reading it failed: the credential stage reports that
+	Cloud           fleet.CloudCredential // sealed with the cluster; zero = this machine's
 	PinnedNamespace string
 	PinnedUID       string
 	Deadline        time.Duration

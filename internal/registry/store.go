@@ -36,6 +36,9 @@ type Store interface {
 	// Credential returns the sealed kubeconfig of an encrypted cluster; CodeNotFound.
 	Credential(ctx context.Context, id string) (fleet.SealedCredential, error)
 
+	// CloudCredential returns the sealed cloud credential of a cluster; CodeNotFound.
+	CloudCredential(ctx context.Context, id string) (fleet.SealedCredential, error)
+
 	// BeginTest inserts a running test and returns its id. While one runs for
 	// the cluster it is CodeConflict; one whose deadline has passed without an
 	// end (its process died) is closed as failed first. Until a result is saved

@@ -83,6 +83,12 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 			return err
 		}
 	}
+	var cloud fleet.CloudCredential
+	if readErr == nil {
+		if cloud, readErr = r.CloudCredential(ctx, &c); readErr != nil && fleet.CodeOf(readErr) == "" {
+			return readErr
+		}
+	}
 	// What the identity is compared with must be known: a test without it would
 	// let a credential that leads elsewhere pass.
 	namespace, uid, err := r.Store.PinnedIdentity(ctx, id)
@@ -100,7 +106,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 		return err
 	}
 	request := TestRequest{
-		Cluster: c, Kubeconfig: raw, KubeconfigError: readErr,
+		Cluster: c, Kubeconfig: raw, KubeconfigError: readErr, Cloud: cloud,
 		PinnedNamespace: namespace, PinnedUID: uid, Deadline: r.TestDeadline,
 	}
 	r.running.Go(func() {

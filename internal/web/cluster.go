@@ -196,6 +196,9 @@ func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) [
 	if c.CredentialMode == fleet.CredentialMounted {
 		out = []views.Fact{{Name: "Mounted file", Value: c.KubeconfigPath, Mono: true}}
 	}
+	if c.Cloud.Sealed() {
+		out = append(out, views.Fact{Name: "Cloud credential", Value: "sealed: " + c.Cloud.String()})
+	}
 	if t == nil {
 		return append(out, views.Fact{Name: "Context", Value: cmp.Or(c.Context, "the file's current one"), Mono: c.Context != ""})
 	}

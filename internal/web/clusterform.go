@@ -38,7 +38,7 @@ var notID = regexp.MustCompile(`[^a-z0-9]+`)
 // startingCluster is a form with the values that most clusters begin with.
 func startingCluster(kubeconfig, context string) fleet.ClusterForm {
 	form := fleet.ClusterForm{
-		"provider": string(fleet.ProviderKubernetes), "credential_mode": string(fleet.CredentialMounted),
+		"provider": string(fleet.ProviderKubernetes), "credential_mode": string(fleet.CredentialMounted), "cloud_credential": "ambient",
 		"kubeconfig_path": kubeconfig, "context": context,
 		"namespace": "portolan", "exposure_mode": string(fleet.ExposureClusterIP), "enabled": "true",
 	}
@@ -89,7 +89,7 @@ func (s *Server) editCluster(w http.ResponseWriter, r *http.Request) error {
 
 func existing(c fleet.Cluster, form ui.Form) views.ClusterForm {
 	return views.ClusterForm{
-		ID: c.ID, Label: c.Label, Form: form, StoredSecret: c.CredentialMode == fleet.CredentialEncrypted && c.CredentialHash != "",
+		ID: c.ID, Label: c.Label, Form: form, StoredCloud: string(c.Cloud.Cloud), StoredSecret: c.CredentialMode == fleet.CredentialEncrypted && c.CredentialHash != "",
 	}
 }
 

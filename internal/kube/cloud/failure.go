@@ -1,0 +1,77 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"unicode"
+
+	"github.com/aws/smithy-go"
+
+	"portolan/internal/fleet"
+)
+
+// failure is the error of a token that could not be made, in the cloud's words.
+func failure(err error, remedy, message string) error {
+	return &fleet.Error{Code: fleet.CodeUnavailable, Message: message, Remedy: remedy, Err: err}
+}
+
+// unanswered explains an error that is no answer of the cloud; "" = it is one.
+func unanswered(err error) string {
+	var dns *net.DNSError
+	var op *net.OpError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns):
+		return "the name " + dns.Name + " could not be resolved"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "there was no answer in time"
+	case errors.As(err, &op):
+		return "the connection failed"
+	}
+	return ""
+}
+
+const egressRemedy = "Portolan's own machine must reach the cloud's token service by https; look for a firewall, or set HTTPS_PROXY."
+
+// said is text of a cloud as one line of a message.
+func said(text string) string {
+	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)), " ")
+	if runes := []rune(text); len(runes) > 400 {
+		text = string(runes[:400]) + "…"
+	}
+	return strings.TrimSuffix(text, ".")
+}
+
+func awsFailure(err error, e eks) error {
+	whose := "Portolan's own AWS credentials"
+	if e.static.AccessKeyID != "" {
+		whose = "the access key " + e.static.AccessKeyID
+	}
+	doing := "No EKS token could be made from " + whose
+	if e.role != "" {
+		doing += " by assuming the role " + e.role
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		remedy := "Check the key in IAM, and make a new one if it was deleted or deactivated."
+		if e.role != "" {
+			remedy = "Allow the identity to assume the role: sts:AssumeRole in its policy, and the identity in the role's trust policy."
+		}
+		return failure(err, remedy, doing+". AWS says: "+said(api.ErrorCode()+": "+api.ErrorMessage())+".")
+	}
+	if why := unanswered(err); why != "" && e.static.AccessKeyID != "" {
+		return failure(err, egressRemedy, doing+": "+why+".")
+	}
+	remedy := "Seal an access key with the cluster, or give Portolan credentials of its own as the AWS SDK finds them (environment, profile, role of the machine or pod)."
+	if e.profile != "" && e.static.AccessKeyID == "" {
+		remedy = "The stanza names the profile " + e.profile + ", which must be in the AWS configuration of Portolan's machine. " + remedy
+	}
+	return failure(err, remedy, "No EKS token could be made: no AWS credentials were found.")
+}

@@ -1,0 +1,110 @@
+package cloud
+
+import (
+	"context"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+// Stanza is the exec section of a kubeconfig's user.
+type Stanza struct {
+	Command string
+	Args    []string
+	Env     map[string]string
+	Server  string // URL of the API server it is for
+}
+
+// Recipe is how the token that a stanza asks for is made.
+type Recipe interface {
+	// Kind names the token, such as "EKS token".
+	Kind() string
+	// Cloud is whose token it is.
+	Cloud() fleet.Cloud
+	// Unknown says what to do when the API server does not accept the token.
+	Unknown() string
+	// maker returns what makes tokens from a credential.
+	maker(cred fleet.CloudCredential, o Options) (maker, error)
+}
+
+// maker makes one new token.
+type maker func(context.Context) (Token, error)
+
+// Token is a bearer token.
+type Token struct {
+	Value   string
+	Expires time.Time // from then on it is not used
+}
+
+// Options say where tokens come from. The zero value is right for everything
+// but tests: a kubeconfig has no say in any of it.
+type Options struct {
+	// HTTP speaks to the clouds; nil = a client with timeouts, over the proxy
+	// of the environment if there is one.
+	HTTP *http.Client
+	// EKSLifetime is how long an EKS token is good for; 0 = what EKS allows.
+	EKSLifetime time.Duration
+	// STS is the URL of the security token service; "" = that of the region.
+	STS string
+	// GoogleTokens is the URL of Google's token endpoint; "" = the real one.
+	GoogleTokens string
+	// EntraAuthority is the URL of Microsoft Entra ID; "" = that of the
+	// stanza's environment.
+	EntraAuthority string
+}
+
+// requestTimeout bounds one request to a cloud.
+const requestTimeout = 10 * time.Second
+
+func (o Options) client() *http.Client {
+	if o.HTTP != nil {
+		return o.HTTP
+	}
+	return egress
+}
+
+// egress is the way to the clouds. It is the program's own traffic, like that
+// of their command line tools, and not subject to where API servers may be.
+var egress = &http.Client{
+	Timeout: requestTimeout,
+	Transport: &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   5 * time.Second,
+		ResponseHeaderTimeout: requestTimeout,
+		IdleConnTimeout:       30 * time.Second,
+		MaxIdleConnsPerHost:   2,
+	},
+}
+
+// Refusal is why a stanza's token cannot be made. What follows the words "The
+// user X"; it quotes names of options and variables, never their values.
+type Refusal struct{ What, Remedy string }
+
+// ServiceAccountRemedy is the way out where a cloud's token cannot be had.
+const ServiceAccountRemedy = "Use the token of a service account instead: the cluster's page prints the manifest and the commands that make one."
+
+// Recognise returns how the token of a stanza is made. ours is false where the
+// program is none of the clouds'.
+func Recognise(s Stanza) (recipe Recipe, refused *Refusal, ours bool) {
+	name := strings.TrimSuffix(path.Base(strings.ReplaceAll(s.Command, `\`, "/")), ".exe")
+	switch name {
+	case "aws":
+		recipe, refused = readAWS(s)
+	case "aws-iam-authenticator":
+		recipe, refused = readAuthenticator(s)
+	case "gke-gcloud-auth-plugin":
+		refused = &Refusal{What: "gets its token from the Google Cloud command line tool. Portolan runs no programs, and does not make such tokens itself yet.", Remedy: ServiceAccountRemedy}
+	case "kubelogin":
+		refused = &Refusal{What: "gets its token from the Azure command line tool. Portolan runs no programs, and does not make such tokens itself yet.", Remedy: ServiceAccountRemedy}
+	default:
+		return nil, nil, false
+	}
+	if refused != nil {
+		return nil, refused, true
+	}
+	return recipe, nil, true
+}

@@ -1,0 +1,146 @@
+package cloud
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"portolan/internal/fleet"
+)
+
+// Tokens keeps the present token of one cluster, and makes the next before it
+// ends. It is safe for use by several goroutines; one of them makes it for all.
+type Tokens struct {
+	make maker
+
+	mu      sync.Mutex
+	token   Token
+	made    time.Time
+	renewAt time.Time // from then on a new one is made while the old is used
+	failed  error     // of the last try, told again until retryAt
+	retryAt time.Time
+	making  singleflight.Group
+}
+
+// How long after a failure the cloud is asked again: at once would hammer it
+// with a wrong credential, which some answer by locking the account.
+const (
+	retryAfter  = 2 * time.Second
+	makeTimeout = 30 * time.Second
+	fresh       = 10 * time.Second
+)
+
+// NewTokens returns the tokens of a recipe from a sealed credential, or from
+// this machine's where cred is zero. It makes none yet. Errors are
+// fleet.Errors.
+func NewTokens(r Recipe, cred fleet.CloudCredential, o Options) (*Tokens, error) {
+	if cred.Cloud != "" && cred.Cloud != r.Cloud() {
+		return nil, &fleet.Error{
+			Code:    fleet.CodeUnavailable,
+			Message: fmt.Sprintf("The kubeconfig asks for an %s, but the credential sealed with the cluster is of %s.", r.Kind(), cred.Cloud),
+			Remedy:  fmt.Sprintf("Seal a credential of %s, or choose the ambient one.", r.Cloud()),
+		}
+	}
+	m, err := r.maker(cred, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Tokens{make: m}, nil
+}
+
+// Token returns a token that is good now. It waits for a new one only when
+// there is none: a quarter of its life before a token ends, whoever asks gets it
+// and a new one is made meanwhile. Errors are fleet.Errors with the cloud's own
+// words, and hold no secret.
+func (t *Tokens) Token(ctx context.Context) (Token, error) {
+	now := time.Now()
+	t.mu.Lock()
+	token, renew := t.token, now.After(t.renewAt) && now.After(t.retryAt)
+	failed := t.failed
+	t.mu.Unlock()
+	good := now.Before(token.Expires)
+	switch {
+	case good && !renew:
+		return token, nil
+	case !good && failed != nil && !renew:
+		return Token{}, failed
+	}
+	made := t.making.DoChan("", t.renew)
+	if good {
+		return token, nil
+	}
+	select {
+	case <-ctx.Done():
+		return Token{}, failure(ctx.Err(), egressRemedy, "The cloud did not make a token in time.")
+	case result := <-made:
+		if result.Err != nil {
+			return Token{}, result.Err
+		}
+		return result.Val.(Token), nil
+	}
+}
+
+// renew makes a token, whoever asked for it still waiting or not.
+func (t *Tokens) renew() (any, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), makeTimeout)
+	defer cancel()
+	began := time.Now()
+	token, err := t.make(ctx)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.failed, t.retryAt = err, time.Now().Add(retryAfter)
+		return nil, err
+	}
+	t.failed, t.retryAt, t.token = nil, time.Time{}, token
+	t.made = began
+	t.renewAt = began.Add(token.Expires.Sub(began) * 3 / 4)
+	return token, nil
+}
+
+// drop forgets a token that the API server did not accept, unless it was made
+// just now: another would fare no better.
+func (t *Tokens) drop(value string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.token.Value == value && time.Since(t.made) > fresh {
+		t.token = Token{}
+	}
+}
+
+// Authorize returns a transport that puts the present token on every request
+// before next sends it, so that a watch or stream that begins anew has a good
+// one however long its client lives.
+func (t *Tokens) Authorize(next http.RoundTripper) http.RoundTripper {
+	return &authorized{next: next, tokens: t}
+}
+
+type authorized struct {
+	next   http.RoundTripper
+	tokens *Tokens
+}
+
+// RoundTrip implements http.RoundTripper.
+func (a *authorized) RoundTrip(req *http.Request) (*http.Response, error) {
+	token, err := a.tokens.Token(req.Context())
+	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close() // a transport closes it on errors too
+		}
+		return nil, err
+	}
+	req = req.Clone(req.Context())
+	req.Header.Set("Authorization", "Bearer "+token.Value)
+	resp, err := a.next.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusUnauthorized {
+		a.tokens.drop(token.Value)
+	}
+	return resp, err
+}
+
+// WrappedRoundTripper lets client-go find the transport below.
+func (a *authorized) WrappedRoundTripper() http.RoundTripper { return a.next }
