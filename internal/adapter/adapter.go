@@ -33,6 +33,7 @@ type Options struct {
 	CrashLoopRestarts    int32         // after how many restarts a crash loop is one; 3
 	LogQueueBytes        int           // what a slow viewer of logs may be behind; 16 MiB
 	LogReconnectInterval time.Duration // the longest wait before a broken log is read again; 3 s
+	LogRotationInterval  time.Duration // how often to look whether a followed log was rotated; 10 s, as kubelets do
 }
 
 func (o Options) withDefaults() Options {
@@ -46,6 +47,7 @@ func (o Options) withDefaults() Options {
 	set(&o.ImagePullAfter, 25*time.Second)
 	set(&o.BlockedAfter, 15*time.Second)
 	set(&o.LogReconnectInterval, 3*time.Second)
+	set(&o.LogRotationInterval, 10*time.Second)
 	if o.CrashLoopRestarts == 0 {
 		o.CrashLoopRestarts = 3
 	}

@@ -97,6 +97,10 @@ type feed struct {
 	at       mark   // the last line passed on
 	tail     *int64 // while there is none: how many lines before the log's end to begin; nil = at its start
 	restarts int32
+	received int64 // bytes of lines
+	newest   int64 // the latest time of a line that was received
+	begins   int64 // when the first line of the log's file was printed, as last seen; see logrotation.go
+	gapAt    int64 // the time of the first line after the last gap that was told of
 	taps     map[*tap]bool
 	finished bool
 }
@@ -158,7 +162,7 @@ func (t *tap) start(at mark, tail *int64) {
 	f := t.feed
 	ctx, cancel := context.WithCancel(context.Background())
 	f.mu.Lock()
-	f.at, f.tail, f.cancel = at, tail, cancel
+	f.at, f.newest, f.tail, f.cancel = at, at.at, tail, cancel
 	if len(f.taps) == 0 {
 		cancel()
 	}
@@ -205,10 +209,18 @@ func (f *feed) pass(lines []line, gap string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(lines) > 0 {
+		if gap != "" {
+			f.gapAt = lines[0].at
+		}
 		f.at = lines[len(lines)-1].mark
 	}
+	f.tell(item{source: &f.source, lines: lines, bytes: size, gap: gap})
+}
+
+// tell hands every viewer an item; f.mu is held.
+func (f *feed) tell(it item) {
 	for t := range f.taps {
-		t.stream.offer(t, item{source: &f.source, lines: lines, bytes: size, gap: gap})
+		t.stream.offer(t, it)
 	}
 }
 
@@ -260,9 +272,7 @@ func (f *feed) run(ctx context.Context) {
 func (f *feed) note(text string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for t := range f.taps {
-		t.stream.offer(t, item{source: &f.source, note: text})
-	}
+	f.tell(item{source: &f.source, note: text})
 }
 
 // finish tells the viewers that no more lines come.
@@ -274,9 +284,7 @@ func (f *feed) finish(ctx context.Context) {
 	f.cancel()
 	f.finished = true
 	if !left {
-		for t := range f.taps {
-			t.stream.offer(t, item{source: &f.source, note: "Pod " + f.source.pod + " has ended.", end: true})
-		}
+		f.tell(item{source: &f.source, note: "Pod " + f.source.pod + " has ended.", end: true})
 	}
 }
 
@@ -315,9 +323,6 @@ func (f *feed) inspect(ctx context.Context) (containerState, error) {
 // kubelets do at 10 MiB by default.
 const rotatedAfter = 8 << 20
 
-// rotationGap says what cannot be known better.
-const rotationGap = "Lines may be missing here: the node has rotated this log."
-
 // follow reads from the last line passed on until the stream ends.
 func (f *feed) follow(ctx context.Context) error {
 	f.mu.Lock()
@@ -339,7 +344,7 @@ func (f *feed) follow(ctx context.Context) error {
 			}
 		}
 		f.mu.Lock()
-		f.restarts = state.restarts
+		f.restarts, f.begins = state.restarts, 0
 		f.mu.Unlock()
 		skip = skipper{}
 	}
@@ -347,9 +352,15 @@ func (f *feed) follow(ctx context.Context) error {
 	if skip.after == (mark{}) && !restarted {
 		options.TailLines = f.tail
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { f.watchRotation(ctx, func() { cancel(errLeftBehind) }) })
+	defer watching.Wait()
+	defer cancel(nil)
 	var size int
 	last, arrived := skip.after.at, time.Now()
 	err := f.source.read(ctx, options, func(b block) error {
+		f.receive(b)
 		lines := b.lines
 		if skip.state == skipping {
 			lines = skip.pass(lines)
@@ -379,5 +390,8 @@ func (f *feed) follow(ctx context.Context) error {
 		return nil
 	})
 	f.pass(skip.end(), "")
+	if errors.Is(context.Cause(ctx), errLeftBehind) {
+		return errLeftBehind
+	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"portolan/internal/clustertest"
 	"portolan/internal/fleet"
 )
@@ -339,6 +341,48 @@ func TestLogReadingIsAsFastAsKubectl(t *testing.T) {
 	if len(r.gaps) == 0 && r.missed == 0 {
 		wantAll(t, r.lines, n)
 	}
+}
+
+// A follow that the node holds at the end of a rotated file is the one that
+// kubelets make when their reader reaches that end only after the rotation.
+func TestARotatedLogGoesOnAndSaysThatLinesMayBeMissing(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	proxy, raw := clustertest.ThroughProxy(t, w.raw)
+	w.use(raw, Options{LogRotationInterval: time.Second})
+	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 100})
+	var r reading
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+
+	pod := w.pods(wl)[0]
+	begins := func() string {
+		limit := int64(30)
+		raw, err := w.look.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Timestamps: true, LimitBytes: &limit}).DoRaw(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	before := begins()
+	// The reader comes back to more than the connections on the way can hold,
+	// and reads no further until the node has begun another file.
+	const many = 250_000
+	proxy.Reset()
+	w.print(wl, many)
+	proxy.Restore()
+	r.until(t, s, func(r *reading) bool {
+		return len(r.lines) > 0 && strings.Contains(r.lines[len(r.lines)-1], "of 250000")
+	})
+	proxy.BlackHole()
+	eventually(t, "the node rotates the log", func() bool {
+		w.print(wl, 1)
+		now := begins()
+		return now != "" && now != before
+	})
+	proxy.Restore()
+	w.print(wl, 7)
+	r.until(t, s, func(r *reading) bool { return len(r.gaps) > 0 && len(numbered(r.lines, 7)) == 7 })
+	t.Logf("%d of %d lines came; gaps %q", len(numbered(r.lines, many)), many, r.gaps)
 }
 
 func TestLineReaderCutsWhatIsTooLong(t *testing.T) {
