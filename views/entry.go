@@ -15,6 +15,12 @@ type Login struct {
 	Next string
 }
 
+// Invite is the page on which an invitation is accepted. Its form has the
+// fields token and password.
+type Invite struct {
+	Form ui.Form
+}
+
 // Failure is what an error page or fragment says: what happened, why, and what
 // to do about it.
 type Failure struct {

@@ -26,7 +26,10 @@ const (
 var ErrCredentials = errors.New("the e-mail address or the password is wrong")
 
 // ThrottledError says that there were too many failures lately.
-type ThrottledError struct{ RetryAfter time.Duration }
+type ThrottledError struct {
+	RetryAfter time.Duration
+	key        string // of the limit that was reached
+}
 
 func (e *ThrottledError) Error() string {
 	return fmt.Sprintf("too many attempts; try again in %d minutes", int(e.RetryAfter.Minutes()))
@@ -52,8 +55,7 @@ func (s *Service) Login(ctx context.Context, email, password, address string) (f
 		{"address:" + address, maxAddressFailures},
 	}
 	if err := s.throttle(ctx, limits); err != nil {
-		entry.Reason = err.Error()
-		s.audit(ctx, entry)
+		s.auditThrottled(ctx, entry, err)
 		return fleet.User{}, err
 	}
 
@@ -80,6 +82,22 @@ func (s *Service) Login(ctx context.Context, email, password, address string) (f
 	return u, nil
 }
 
+// auditThrottled records an attempt that throttle turned away. Anybody can make
+// them without end: those of one window are one row that counts them.
+func (s *Service) auditThrottled(ctx context.Context, entry fleet.AuditEntry, err error) {
+	entry.Outcome, entry.Reason = "refused", err.Error()
+	var throttled *ThrottledError
+	if errors.As(err, &throttled) {
+		entry.Fold = fold(entry.Action, throttled.key)
+	}
+	s.audit(ctx, entry)
+}
+
+// fold is the same for all attempts of a kind within a window.
+func fold(action, key string) string {
+	return fmt.Sprintf("%s %s %d", action, key, time.Now().Unix()/int64(throttleWindow.Seconds()))
+}
+
 // throttle counts the attempt as a failure before it is looked at, so that
 // many at once cannot slip past the limit; a success clears it.
 func (s *Service) throttle(ctx context.Context, limits []limit) error {
@@ -91,7 +109,7 @@ func (s *Service) throttle(ctx context.Context, limits []limit) error {
 				return err
 			}
 			if n+more > l.max {
-				return &ThrottledError{RetryAfter: throttleWindow}
+				return &ThrottledError{RetryAfter: throttleWindow, key: l.key}
 			}
 		}
 		return nil

@@ -56,6 +56,23 @@ func (s *Service) audit(ctx context.Context, e fleet.AuditEntry) {
 	}
 }
 
+// Record appends to the record what another part has done.
+func (s *Service) Record(ctx context.Context, e fleet.AuditEntry) {
+	e.Outcome = "ok"
+	s.audit(ctx, e)
+}
+
+// refused records the attempt when why is one that a person is told, and
+// returns why.
+func (s *Service) refused(ctx context.Context, e fleet.AuditEntry, why error) error {
+	var shown *fleet.Error
+	if errors.As(why, &shown) {
+		e.Outcome, e.Reason, e.Diff = "refused", shown.Message, nil
+		s.audit(ctx, e)
+	}
+	return why
+}
+
 // Refused records an attempt that was turned away before any use case saw it.
 func (s *Service) Refused(ctx context.Context, e fleet.AuditEntry) {
 	e.Outcome = "refused"

@@ -2,6 +2,8 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"time"
 
@@ -41,13 +43,22 @@ func newManager(store scs.Store, secure bool) *scs.SessionManager {
 	return m
 }
 
+// Client is where a request comes from.
+type Client struct {
+	Address string
+	Agent   string // its User-Agent
+	Secure  bool   // it was sent by TLS, to us or to a proxy that we trust
+}
+
+type clientKey struct{}
+
 // Attach returns the request with its session in the context.
-func (s *Service) Attach(r *http.Request) (*http.Request, error) {
+func (s *Service) Attach(r *http.Request, c Client) (*http.Request, error) {
 	var token string
 	if c, err := r.Cookie(CookieName); err == nil {
 		token = c.Value
 	}
-	ctx, err := s.manager.Load(r.Context(), token)
+	ctx, err := s.manager.Load(context.WithValue(r.Context(), clientKey{}, c), token)
 	if err != nil {
 		return r, err
 	}
@@ -117,7 +128,7 @@ func (s *Service) Logout(ctx context.Context, w http.ResponseWriter, actor fleet
 	if err := s.manager.Destroy(ctx); err != nil {
 		return err
 	}
-	s.manager.WriteSessionCookie(ctx, w, "", time.Time{})
+	s.writeCookie(ctx, w, "", time.Time{})
 	s.audit(ctx, fleet.AuditEntry{Actor: actor.Email, Address: actor.Address, Action: "logout", Outcome: "ok"})
 	return nil
 }
@@ -143,7 +154,58 @@ func (s *Service) commit(ctx context.Context, w http.ResponseWriter) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Del("Set-Cookie") // the session's is the only one
-	s.manager.WriteSessionCookie(ctx, w, token, expiry)
+	if id := s.manager.GetString(ctx, keyUser); id != "" {
+		c, _ := ctx.Value(clientKey{}).(Client)
+		if err := s.store.NoteSession(ctx, storedToken(token), fleet.Session{UserID: id, Address: c.Address, Agent: c.Agent}); err != nil {
+			return err
+		}
+	}
+	s.writeCookie(ctx, w, token, expiry)
 	return nil
+}
+
+// writeCookie marks the cookie Secure when the request came by TLS, whatever
+// address was configured.
+func (s *Service) writeCookie(ctx context.Context, w http.ResponseWriter, token string, expiry time.Time) {
+	h := w.Header()
+	h.Del("Set-Cookie") // the session's is the only one
+	s.manager.WriteSessionCookie(ctx, w, token, expiry)
+	if c, _ := ctx.Value(clientKey{}).(Client); c.Secure && !s.manager.Cookie.Secure {
+		h.Set("Set-Cookie", h.Get("Set-Cookie")+"; Secure")
+	}
+}
+
+// storedToken is what the session library keeps of a token (its hashToken).
+func storedToken(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// Sessions returns where the person is signed in; the session of ctx is marked.
+func (s *Service) Sessions(ctx context.Context, u fleet.User) ([]fleet.Session, error) {
+	return s.store.SessionsOf(ctx, u.ID, storedToken(s.manager.Token(ctx)))
+}
+
+// EndSession ends one of the person's own sessions; CodeNotFound.
+func (s *Service) EndSession(ctx context.Context, u fleet.User, actor fleet.Actor, id string) error {
+	entry := userEntry(actor, "end-session", u.Email)
+	return s.refused(ctx, entry, s.store.EndSession(ctx, u.ID, id, entry))
+}
+
+// EndOtherSessions ends all of the person's sessions but that of ctx, which
+// goes on under a new token.
+func (s *Service) EndOtherSessions(ctx context.Context, w http.ResponseWriter, u fleet.User, actor fleet.Actor) error {
+	if err := s.store.EndSessions(ctx, u.ID, userEntry(actor, "end-sessions", u.Email)); err != nil {
+		return err
+	}
+	return s.restart(ctx, w, u.ID)
+}
+
+// restart signs the person in anew after all their sessions have ended.
+func (s *Service) restart(ctx context.Context, w http.ResponseWriter, userID string) error {
+	u, err := s.store.UserByID(ctx, userID)
+	if err != nil {
+		return err
+	}
+	return s.Start(ctx, w, u)
 }

@@ -47,7 +47,9 @@ func (s *Service) Setup(ctx context.Context, token, email, password, address str
 	if done, err := s.IsSetUp(ctx); err != nil {
 		return fleet.User{}, err
 	} else if done {
-		s.audit(ctx, fleet.AuditEntry{Address: address, Action: "setup", Outcome: "refused", Reason: errSetUp.Message})
+		s.audit(ctx, fleet.AuditEntry{
+			Address: address, Action: "setup", Outcome: "refused", Reason: errSetUp.Message, Fold: fold("setup-again", address),
+		})
 		return fleet.User{}, errSetUp
 	}
 	right, err := s.tokenIsRight(ctx, token)
@@ -61,7 +63,9 @@ func (s *Service) Setup(ctx context.Context, token, email, password, address str
 	email, err = checkAccount(problems, email, password)
 	if err != nil {
 		if !right {
-			s.audit(ctx, fleet.AuditEntry{Address: address, Action: "setup", Outcome: "refused", Reason: "wrong token"})
+			s.audit(ctx, fleet.AuditEntry{
+				Address: address, Action: "setup", Outcome: "refused", Reason: "wrong token", Fold: fold("setup", address),
+			})
 		}
 		return fleet.User{}, err
 	}

@@ -19,8 +19,37 @@ type Store interface {
 	// With first, it inserts only while there is no user at all (CodeConflict
 	// otherwise), under a lock.
 	CreateUser(ctx context.Context, u fleet.User, first bool, audit fleet.AuditEntry) error
-	// SetPassword replaces the hash and counts the epoch up.
+	// SetPassword replaces the hash, counts the epoch up and ends all sessions.
 	SetPassword(ctx context.Context, userID, hash string, audit fleet.AuditEntry) error
+	// ChangeUser stores the role of u and whether it is disabled, and ends all
+	// its sessions. A row that has changed since u was read, and taking away
+	// the last admin who can sign in, are CodeConflict.
+	ChangeUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error
+	// RemoveUser deletes u with its sessions, under the same conditions.
+	RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error
+
+	// Invite stores an invitation in place of an earlier one of the same
+	// address. An address that has an account is CodeConflict.
+	Invite(ctx context.Context, inv fleet.Invite, audit fleet.AuditEntry) error
+	// InviteByID returns an invitation; CodeNotFound.
+	InviteByID(ctx context.Context, id string) (fleet.Invite, error)
+	// InviteByToken returns one that has not ended yet; CodeNotFound.
+	InviteByToken(ctx context.Context, tokenHash []byte) (fleet.Invite, error)
+	// WithdrawInvite deletes an invitation; CodeNotFound.
+	WithdrawInvite(ctx context.Context, id string, audit fleet.AuditEntry) error
+	// AcceptInvite makes the account of an invitation, which is gone then; one
+	// that is gone already is CodeNotFound.
+	AcceptInvite(ctx context.Context, inviteID string, u fleet.User, audit fleet.AuditEntry) error
+
+	// NoteSession writes down whose the session is and that it is in use.
+	NoteSession(ctx context.Context, tokenHash string, s fleet.Session) error
+	// SessionsOf returns the open sessions of a user; the one with tokenHash
+	// is the current one.
+	SessionsOf(ctx context.Context, userID, tokenHash string) ([]fleet.Session, error)
+	// EndSession ends one session of a user; CodeNotFound.
+	EndSession(ctx context.Context, userID, id string, audit fleet.AuditEntry) error
+	// EndSessions ends all of them and counts the epoch up; CodeNotFound.
+	EndSessions(ctx context.Context, userID string, audit fleet.AuditEntry) error
 
 	// SetupToken stores the hash of the one-time token if there is none yet
 	// and returns the stored one.

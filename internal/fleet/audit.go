@@ -8,6 +8,7 @@ import (
 
 // AuditEntry is one line of the record of who did what.
 type AuditEntry struct {
+	ID      int64 // of the row; given by the store
 	At      time.Time
 	Actor   string               // e-mail address; "" = nobody signed in
 	Action  string               // such as cluster.create, workload.stop, login
@@ -16,6 +17,25 @@ type AuditEntry struct {
 	Reason  string               // why it was refused or failed
 	Address string               // of the client
 	Diff    map[string][2]string // field → before, after; redacted
+	// Fold is for attempts that anybody can repeat without end: entries with
+	// the same one are kept as the first of them and a count. "" = on its own.
+	Fold  string
+	Times int // how many attempts the row stands for
+}
+
+// AuditOutcomes lists every outcome.
+var AuditOutcomes = []string{"ok", "refused", "failed"}
+
+// AuditActions lists what can be done, as Portolan's parts name it in the
+// record: what a filter offers.
+var AuditActions = []string{
+	"login", "logout", "setup", "request",
+	"user.create", "user.invite", "user.withdraw-invite", "user.accept-invite", "user.role", "user.disable", "user.enable",
+	"user.end-sessions", "user.end-session", "user.password", "user.reset-password", "user.delete",
+	"cluster.create", "cluster.update", "cluster.test", "cluster.enable", "cluster.disable", "cluster.delete",
+	"workload.deploy", "workload.update", "workload.stop", "workload.start", "workload.restart", "workload.redeploy",
+	"workload.scale", "workload.rollback", "workload.delete", "workload.forget", "operation.cancel",
+	"audit.export",
 }
 
 // Printable returns the entry with every text in a form that can be kept and

@@ -121,9 +121,21 @@ type ReleaseRow struct {
 	Latest OperationName
 }
 
-// AuditFilter chooses entries of the record.
+// AuditFilter chooses entries of the record. Zero fields choose all.
 type AuditFilter struct {
-	Query string // part of the actor, the action or the target
+	Actor   string // how it begins; a whole e-mail address is that person alone
+	Action  string
+	Target  string // how it begins
+	Outcome string
+	From    time.Time // the first moment
+	To      time.Time // the first moment after
+	After   string    // cursor
+	Limit   int       // 0 = 50
+}
+
+// UserFilter chooses users. Zero fields choose all.
+type UserFilter struct {
+	Query string // part of the e-mail address
 	After string // cursor
 	Limit int    // 0 = 50
 }

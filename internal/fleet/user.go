@@ -35,6 +35,35 @@ type User struct {
 	CreatedAt    time.Time
 }
 
+// UserRow is one user of a list.
+type UserRow struct {
+	User
+	Sessions int       // that are open
+	SeenAt   time.Time // latest use of one of them; zero when there is none
+}
+
+// Session is one place where a person is signed in.
+type Session struct {
+	ID        string // UUID; not what its cookie holds
+	UserID    string
+	Address   string // of the client, when last seen
+	Agent     string // the User-Agent of the client
+	StartedAt time.Time
+	SeenAt    time.Time // exact to some minutes
+	Current   bool      // it is the one that asks
+}
+
+// Invite lets whoever holds its link make an account.
+type Invite struct {
+	ID        string // UUID
+	Email     string // lower case
+	Role      Role
+	TokenHash []byte // SHA-256 of what stands in the link
+	InvitedBy string
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
 // Actor is who does something, and from where.
 type Actor struct {
 	Email   string

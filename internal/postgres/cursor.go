@@ -73,5 +73,12 @@ func likePattern(query string) string {
 	if query == "" {
 		return ""
 	}
-	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(query) + "%"
+	return "%" + likeLiteral(query) + "%"
+}
+
+// likeBeginning matches what begins with text, whatever signs it holds.
+func likeBeginning(text string) string { return likeLiteral(storable(text)) + "%" }
+
+func likeLiteral(text string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text)
 }

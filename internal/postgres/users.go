@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,23 +69,33 @@ func (db *DB) CreateUser(ctx context.Context, u fleet.User, first bool, audit fl
 				return fleet.Conflict("This Portolan has been set up already.")
 			}
 		}
-		if _, err := tx.Exec(ctx, `
-			INSERT INTO users (id, email, role, password_hash, disabled, epoch, created_at)
-			VALUES ($1, $2, $3, $4, $5, greatest($6, 1), coalesce($7, now()))`,
-			u.ID, u.Email, u.Role, u.PasswordHash, u.Disabled, u.Epoch, nullTime(u.CreatedAt)); err != nil {
+		if err := insertUser(ctx, tx, u); err != nil {
 			return err
 		}
 		return insertAudit(ctx, tx, audit)
 	})
 	if violatesConstraint(err, "users_email_key") {
-		taken := fleet.Conflict("There is already a user %s.", u.Email)
-		taken.Problems = fleet.Problems{"email": "This address is taken."}
-		return taken
+		return emailTaken(u.Email)
 	}
 	return wrap("create user", err)
 }
 
-// SetPassword replaces the hash and counts the epoch up; CodeNotFound.
+func insertUser(ctx context.Context, q querier, u fleet.User) error {
+	_, err := q.Exec(ctx, `
+		INSERT INTO users (id, email, role, password_hash, disabled, epoch, created_at)
+		VALUES ($1, $2, $3, $4, $5, greatest($6, 1), coalesce($7, now()))`,
+		u.ID, u.Email, u.Role, u.PasswordHash, u.Disabled, u.Epoch, nullTime(u.CreatedAt))
+	return err
+}
+
+func emailTaken(email string) error {
+	taken := fleet.Conflict("There is already a user %s.", email)
+	taken.Problems = fleet.Problems{"email": "This address is taken."}
+	return taken
+}
+
+// SetPassword replaces the hash, counts the epoch up and ends all sessions;
+// CodeNotFound.
 func (db *DB) SetPassword(ctx context.Context, userID, hash string, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2, epoch = epoch + 1 WHERE id = $1`, userID, hash)
@@ -94,7 +105,109 @@ func (db *DB) SetPassword(ctx context.Context, userID, hash string, audit fleet.
 		if err != nil {
 			return err
 		}
+		if err := endSessions(ctx, tx, userID); err != nil {
+			return err
+		}
 		return insertAudit(ctx, tx, audit)
 	})
 	return wrap("set password", err)
+}
+
+// ListUsers returns one page of users by e-mail address.
+func (db *DB) ListUsers(ctx context.Context, f fleet.UserFilter) (fleet.Page[fleet.UserRow], error) {
+	var page fleet.Page[fleet.UserRow]
+	after, _, err := pairCursor(f.After)
+	if err != nil {
+		return page, err
+	}
+	limit := pageLimit(f.Limit)
+	type row struct {
+		userRow
+		Sessions int
+		SeenAt   *time.Time
+	}
+	rows, err := many[row](ctx, db.pool, `
+		SELECT `+userColumns+`, open.sessions, open.seen_at FROM users,
+		LATERAL (SELECT count(*) AS sessions, max(seen_at) AS seen_at FROM sessions s
+			WHERE s.user_id = users.id AND NOT s.ended AND s.expiry > now()) open
+		WHERE email > $1 AND ($2 = '' OR email LIKE $2) ORDER BY email LIMIT $3`,
+		after, likePattern(strings.ToLower(f.Query)), limit+1)
+	if err != nil {
+		return page, wrap("users", err)
+	}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		page.Next = formatPair(rows[limit-1].Email, rows[limit-1].ID)
+	}
+	for _, r := range rows {
+		page.Rows = append(page.Rows, fleet.UserRow{User: fleet.User(r.userRow), Sessions: r.Sessions, SeenAt: timeOf(r.SeenAt)})
+	}
+	return page, nil
+}
+
+// ChangeUser stores the role of u and whether it is disabled, and ends all its
+// sessions. A row that has changed since u was read, and taking away the last
+// admin, are CodeConflict.
+func (db *DB) ChangeUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error {
+	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		if u.Role != fleet.RoleAdmin || u.Disabled {
+			if err := keepAnAdmin(ctx, tx, u.ID); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, `UPDATE users SET role = $3, disabled = $4, epoch = epoch + 1 WHERE id = $1 AND epoch = $2`,
+			u.ID, u.Epoch, u.Role, u.Disabled)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return errUserChanged
+		}
+		if err := endSessions(ctx, tx, u.ID); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	return wrap("change user", err)
+}
+
+// RemoveUser deletes u with all its sessions. A row that has changed since u
+// was read, and taking away the last admin, are CodeConflict.
+func (db *DB) RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error {
+	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := keepAnAdmin(ctx, tx, u.ID); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1 AND epoch = $2`, u.ID, u.Epoch)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return errUserChanged
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	return wrap("remove user", err)
+}
+
+var errUserChanged = &fleet.Error{
+	Code: fleet.CodeConflict, Message: "This account has been changed meanwhile.",
+	Remedy: "Look at it as it is now, and decide again.",
+}
+
+// keepAnAdmin refuses to go on when the user is the only admin who can sign
+// in. Whoever else would take one away waits for this transaction.
+func keepAnAdmin(ctx context.Context, tx pgx.Tx, userID string) error {
+	admins, err := column[string](ctx, tx, `
+		SELECT id::text FROM users WHERE role = 'admin' AND NOT disabled ORDER BY id FOR UPDATE`)
+	if err != nil {
+		return err
+	}
+	if len(admins) == 1 && admins[0] == userID {
+		return &fleet.Error{
+			Code: fleet.CodeConflict, Message: "This is the only admin who can sign in.",
+			Remedy: "Make somebody else an admin first.",
+		}
+	}
+	return nil
 }

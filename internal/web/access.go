@@ -15,7 +15,23 @@ var access = map[string]fleet.Role{
 	"POST /setup":   open,
 	"GET /login":    open,
 	"POST /login":   open,
+	"GET /invite":   open,
+	"POST /invite":  open,
 	"POST /logout":  fleet.RoleViewer,
+
+	"GET /profile":                    fleet.RoleViewer,
+	"POST /profile/password":          fleet.RoleViewer,
+	"POST /profile/sessions/end":      fleet.RoleViewer,
+	"POST /profile/sessions/{id}/end": fleet.RoleViewer,
+	"GET /admin/users":                fleet.RoleAdmin,
+	"POST /admin/users/invite":        fleet.RoleAdmin,
+	"POST /admin/invites/{id}/delete": fleet.RoleAdmin,
+	"POST /admin/users/{id}/role":     fleet.RoleAdmin,
+	"POST /admin/users/{id}/disable":  fleet.RoleAdmin,
+	"POST /admin/users/{id}/enable":   fleet.RoleAdmin,
+	"POST /admin/users/{id}/sessions": fleet.RoleAdmin,
+	"GET /admin/users/{id}/delete":    fleet.RoleAdmin,
+	"POST /admin/users/{id}/delete":   fleet.RoleAdmin,
 
 	"GET /": fleet.RoleViewer,
 

@@ -98,7 +98,7 @@ func TestRefusedWritesAreRecorded(t *testing.T) {
 	if a := viewer.post("/deploy", nil); a.status != http.StatusForbidden {
 		t.Fatalf("%d", a.status)
 	}
-	page, err := b.db.AuditEntries(t.Context(), fleet.AuditFilter{Query: "POST /deploy"})
+	page, err := b.db.AuditEntries(t.Context(), fleet.AuditFilter{Target: "POST /deploy"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ func (e redirectError) Error() string { return "see " + string(e) }
 type statusError struct {
 	status                 int
 	title, message, remedy string
+	links                  []views.Option // where to go from there
 }
 
 func (e *statusError) Error() string { return e.message }
@@ -85,7 +86,7 @@ func (s *Server) failure(r *http.Request, err error) views.Failure {
 		}
 		return f
 	case errors.As(err, &status):
-		return views.Failure{Status: status.status, Title: status.title, Cause: status.message, Remedy: status.remedy}
+		return views.Failure{Status: status.status, Title: status.title, Cause: status.message, Remedy: status.remedy, Links: status.links}
 	case errors.As(err, &throttled):
 		return views.Failure{Status: http.StatusTooManyRequests, Title: "Too many attempts", Cause: sentence(throttled.Error())}
 	case errors.Is(err, auth.ErrNobody):

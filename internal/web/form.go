@@ -14,7 +14,7 @@ import (
 )
 
 // neverShown are fields whose values never go back into a page.
-var neverShown = append([]string{"kubeconfig", "secret_env", "password", "token", "cloud_secret"}, fleet.CloudSecretFields...)
+var neverShown = append([]string{"kubeconfig", "secret_env", "password", "new_password", "token", "cloud_secret"}, fleet.CloudSecretFields...)
 
 // readForm returns the fields of a POST, each once. A file of the field
 // kubeconfig_file takes the place of an empty kubeconfig.

@@ -33,7 +33,7 @@ func (s *Server) securityHeaders(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-		if secure {
+		if secure || s.byTLS(r) {
 			h.Set("Strict-Transport-Security", "max-age=31536000") // a year
 		}
 		next.ServeHTTP(w, r)
@@ -117,6 +117,37 @@ func (s *Server) clientAddress(r *http.Request) string {
 		host = hop.Unmap().String()
 	}
 	return host
+}
+
+// byTLS reports whether the browser's request came by TLS: to us, or to a proxy
+// that we trust and that says so.
+func (s *Server) byTLS(r *http.Request) bool {
+	if r.TLS != nil {
+		return true
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil || !s.trusts(host) {
+		return false
+	}
+	said := r.Header.Values("X-Forwarded-Proto")
+	if len(said) == 0 {
+		return false
+	}
+	hops := strings.Split(said[len(said)-1], ",") // the nearest proxy speaks last
+	return strings.EqualFold(strings.TrimSpace(hops[len(hops)-1]), "https")
+}
+
+// address returns how browsers reach a path of ours: by the public URL, or as
+// this request did.
+func (s *Server) address(r *http.Request, path string) string {
+	switch {
+	case s.PublicURL != "":
+		return strings.TrimRight(s.PublicURL, "/") + path
+	case s.byTLS(r):
+		return "https://" + r.Host + path
+	default:
+		return "http://" + r.Host + path
+	}
 }
 
 func (s *Server) trusts(host string) bool {

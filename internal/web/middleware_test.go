@@ -82,3 +82,8 @@ func TestMetricsAreOnTheirOwnAddress(t *testing.T) {
 		}
 	}
 }
+
+func loopback(t *testing.T) []netip.Prefix {
+	t.Helper()
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+}

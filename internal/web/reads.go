@@ -44,6 +44,13 @@ type Reads interface {
 	// Releases returns the newest releases of a workload.
 	Releases(ctx context.Context, workloadID string) ([]fleet.ReleaseRow, error)
 
+	// ListUsers returns one page of users by e-mail address.
+	ListUsers(ctx context.Context, f fleet.UserFilter) (fleet.Page[fleet.UserRow], error)
+	// UserByID returns a user; CodeNotFound.
+	UserByID(ctx context.Context, id string) (fleet.User, error)
+	// Invites returns the newest invitations that nobody has accepted yet.
+	Invites(ctx context.Context) ([]fleet.Invite, error)
+
 	// Operations returns one page of operations, newest first, without steps.
 	Operations(ctx context.Context, f fleet.OperationFilter) (fleet.Page[fleet.Operation], error)
 	// OperationsOf returns the newest operations of a workload, without steps.

@@ -41,7 +41,9 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, known bool, least
 	if !done && r.URL.Path != "/setup" {
 		return r, redirectError("/setup")
 	}
-	r, err = s.Auth.Attach(r)
+	r, err = s.Auth.Attach(r, auth.Client{
+		Address: visitOf(r.Context()).address, Agent: clip(r.UserAgent(), 300), Secure: s.byTLS(r),
+	})
 	if err != nil {
 		return r, err
 	}

@@ -122,6 +122,13 @@
   addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll("form[data-confirm]").forEach(arm);
     document.getElementById("form-error")?.focus();
+    // What stands behind the # was never sent; nor does it stay in the address.
+    const code = document.querySelector("[data-from-fragment]");
+    if (code && location.hash.length > 1) {
+      code.value = location.hash.slice(1);
+      history.replaceState(null, "", location.pathname);
+      document.querySelector("input[type=password]")?.focus();
+    }
     document.querySelectorAll("form[data-provider-form]").forEach((form) => {
       // What the server suggested may be replaced by the next suggestion.
       const { id, exposure } = form.elements.provider.selectedOptions[0]?.dataset ?? {};

@@ -64,6 +64,17 @@ const portolan = {
       if (e.clientX < box.left || e.clientX > box.right || e.clientY < box.top || e.clientY > box.bottom) target.close();
       return;
     }
+    const field = document.getElementById(target?.closest("[data-copy]")?.dataset.copy);
+    if (field) {
+      field.select();
+      try {
+        await navigator.clipboard.writeText(field.value);
+        portolan.toast("Copied.");
+      } catch {
+        portolan.toast("Could not copy: it is selected, copy it by hand.");
+      }
+      return;
+    }
     const copier = target?.closest("[data-copy-from]");
     if (copier) {
       try {

@@ -1,0 +1,107 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"portolan/internal/fleet"
+)
+
+type inviteRow struct {
+	ID        string
+	Email     string
+	Role      fleet.Role
+	TokenHash []byte
+	InvitedBy string
+	CreatedAt time.Time
+	ExpiresAt time.Time
+}
+
+const inviteColumns = `id, email, role, token_hash, invited_by, created_at, expires_at`
+
+// Invites returns the newest 100 invitations that nobody has accepted yet.
+func (db *DB) Invites(ctx context.Context) ([]fleet.Invite, error) {
+	rows, err := many[inviteRow](ctx, db.pool, `SELECT `+inviteColumns+` FROM invites ORDER BY created_at DESC, id LIMIT 100`)
+	invites := make([]fleet.Invite, len(rows))
+	for i, r := range rows {
+		invites[i] = fleet.Invite(r)
+	}
+	return invites, wrap("invites", err)
+}
+
+// Invite stores an invitation in place of an earlier one of the same address.
+// An address that has an account is CodeConflict with a problem at "email".
+func (db *DB) Invite(ctx context.Context, inv fleet.Invite, audit fleet.AuditEntry) error {
+	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		var taken bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM users WHERE email = $1)`, inv.Email).Scan(&taken); err != nil {
+			return err
+		}
+		if taken {
+			return emailTaken(inv.Email)
+		}
+		if _, err := tx.Exec(ctx, `
+			INSERT INTO invites (`+inviteColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (email) DO UPDATE SET id = EXCLUDED.id, role = EXCLUDED.role, token_hash = EXCLUDED.token_hash,
+				invited_by = EXCLUDED.invited_by, created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at`,
+			inv.ID, inv.Email, inv.Role, inv.TokenHash, inv.InvitedBy, inv.CreatedAt, inv.ExpiresAt); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	return wrap("invite", err)
+}
+
+// InviteByID returns an invitation; CodeNotFound.
+func (db *DB) InviteByID(ctx context.Context, id string) (fleet.Invite, error) {
+	row, err := one[inviteRow](ctx, db.pool, `SELECT `+inviteColumns+` FROM invites WHERE id = $1`, id)
+	return fleet.Invite(row), wrap("invite", orNotFound(err, "There is no such invitation."))
+}
+
+// InviteByToken returns the invitation of a link that has not ended yet;
+// CodeNotFound.
+func (db *DB) InviteByToken(ctx context.Context, tokenHash []byte) (fleet.Invite, error) {
+	row, err := one[inviteRow](ctx, db.pool, `
+		SELECT `+inviteColumns+` FROM invites WHERE token_hash = $1 AND expires_at > now()`, tokenHash)
+	return fleet.Invite(row), wrap("invite", orNotFound(err, "There is no such invitation."))
+}
+
+// WithdrawInvite deletes an invitation; CodeNotFound.
+func (db *DB) WithdrawInvite(ctx context.Context, id string, audit fleet.AuditEntry) error {
+	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := deleteInvite(ctx, tx, id); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	return wrap("withdraw invite", err)
+}
+
+// AcceptInvite makes the account of an invitation, which is gone then. One
+// that is gone already is CodeNotFound, an address that has an account by now
+// CodeConflict.
+func (db *DB) AcceptInvite(ctx context.Context, inviteID string, u fleet.User, audit fleet.AuditEntry) error {
+	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := deleteInvite(ctx, tx, inviteID); err != nil {
+			return err
+		}
+		if err := insertUser(ctx, tx, u); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	if violatesConstraint(err, "users_email_key") {
+		return emailTaken(u.Email)
+	}
+	return wrap("accept invite", err)
+}
+
+func deleteInvite(ctx context.Context, q querier, id string) error {
+	tag, err := q.Exec(ctx, `DELETE FROM invites WHERE id = $1`, id)
+	if absent(err) || err == nil && tag.RowsAffected() == 0 {
+		return fleet.NotFound("There is no such invitation.")
+	}
+	return err
+}

@@ -1,0 +1,537 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"portolan/internal/auth"
+	"portolan/internal/fleet"
+)
+
+// invited makes an invitation and returns its link's token.
+func invited(t *testing.T, admin *client, email string, role fleet.Role) string {
+	t.Helper()
+	a := admin.post("/admin/users/invite", fields{"email": email, "role": string(role)})
+	if a.status != http.StatusCreated {
+		t.Fatalf("invite: %d\n%s", a.status, a.body)
+	}
+	found := regexp.MustCompile(`value="http://[^"/]+/invite#([a-z0-9]{26})"`).FindStringSubmatch(a.body)
+	if found == nil {
+		t.Fatalf("no link: %s", a.body)
+	}
+	return found[1]
+}
+
+func (b *bundle) find(email string) fleet.User {
+	b.t.Helper()
+	u, err := b.db.UserByEmail(b.t.Context(), email)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return u
+}
+
+func (b *bundle) audited(f fleet.AuditFilter) []fleet.AuditEntry {
+	b.t.Helper()
+	page, err := b.db.AuditEntries(b.t.Context(), f)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return page.Rows
+}
+
+func TestAnInvitationMakesOneAccount(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	token := invited(t, admin, "Ana@Example.com", fleet.RoleOperator)
+	if a := admin.get("/admin/users"); !strings.Contains(a.body, `data-invite="ana@example.com"`) || strings.Contains(a.body, token) {
+		t.Errorf("the list does not show the invitation, or shows its link again:\n%s", a.body)
+	}
+	guest := b.client()
+	if a := guest.get("/invite"); a.status != http.StatusOK || !strings.Contains(a.body, `name="token"`) {
+		t.Fatalf("%d", a.status)
+	}
+	short := guest.post("/invite", fields{"token": token, "password": "short"})
+	if short.status != http.StatusUnprocessableEntity || strings.Contains(short.body, token) {
+		t.Errorf("a short password: %d", short.status)
+	}
+	if a := guest.post("/invite", fields{"token": token + "x", "password": password}); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("a wrong token: %d", a.status)
+	}
+	if a := guest.post("/invite", fields{"token": token, "password": password}); a.status != http.StatusSeeOther || a.location() != "/" {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	if a := guest.get("/deploy"); a.status == http.StatusForbidden || a.status == http.StatusSeeOther {
+		t.Errorf("the new operator cannot deploy: %d", a.status)
+	}
+	if a := b.client().post("/invite", fields{"token": token, "password": password}); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("the link was used twice: %d", a.status)
+	}
+	if rows := b.audited(fleet.AuditFilter{Action: "user.accept-invite", Outcome: "ok"}); len(rows) != 1 || rows[0].Actor != "ana@example.com" {
+		t.Errorf("%+v", rows)
+	}
+
+	t.Run("a second one ends the first", func(t *testing.T) {
+		old := invited(t, admin, "bo@example.com", fleet.RoleViewer)
+		invited(t, admin, "bo@example.com", fleet.RoleViewer)
+		if a := b.client().post("/invite", fields{"token": old, "password": password}); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%d", a.status)
+		}
+	})
+	t.Run("withdrawn, it is worth nothing", func(t *testing.T) {
+		token := invited(t, admin, "cy@example.com", fleet.RoleViewer)
+		list, err := b.db.Invites(t.Context())
+		if err != nil || list[0].Email != "cy@example.com" {
+			t.Fatal(err, list)
+		}
+		if a := admin.post("/admin/invites/"+list[0].ID+"/delete", nil); a.status != http.StatusSeeOther {
+			t.Fatalf("%d", a.status)
+		}
+		if a := b.client().post("/invite", fields{"token": token, "password": password}); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%d", a.status)
+		}
+	})
+	t.Run("out of date, it is worth nothing", func(t *testing.T) {
+		token := invited(t, admin, "di@example.com", fleet.RoleViewer)
+		if _, err := b.db.Pool().Exec(t.Context(), `UPDATE invites SET expires_at = now() WHERE email = 'di@example.com'`); err != nil {
+			t.Fatal(err)
+		}
+		if a := b.client().post("/invite", fields{"token": token, "password": password}); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%d", a.status)
+		}
+	})
+	t.Run("an address with an account is not invited", func(t *testing.T) {
+		if a := admin.post("/admin/users/invite", fields{"email": "ana@example.com", "role": "viewer"}); a.status != http.StatusConflict {
+			t.Errorf("%d", a.status)
+		}
+		if a := admin.post("/admin/users/invite", fields{"email": "nobody", "role": "king"}); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%d", a.status)
+		}
+	})
+	t.Run("many with one link make one account", func(t *testing.T) {
+		token := invited(t, admin, "eve@example.com", fleet.RoleViewer)
+		var in atomic.Int32
+		var wg sync.WaitGroup
+		for range 5 {
+			c := b.client()
+			wg.Go(func() {
+				if c.post("/invite", fields{"token": token, "password": password}).status == http.StatusSeeOther {
+					in.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if in.Load() != 1 {
+			t.Errorf("%d came in", in.Load())
+		}
+	})
+}
+
+// TestNeitherLinkNorPasswordIsKept: what opens an account stands neither in the
+// database nor in the log.
+func TestNeitherLinkNorPasswordIsKept(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	b := setup(t, func(o *Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
+	admin := b.user(fleet.RoleAdmin)
+	token := invited(t, admin, "ana@example.com", fleet.RoleViewer)
+	b.client().get("/invite")
+	b.client().post("/invite", fields{"token": token, "password": "a secret of ana's own"})
+	tables := []string{"users", "invites", "sessions", "audit", "login_failures", "settings"}
+	for _, table := range tables {
+		var text string
+		err := b.db.Pool().QueryRow(t.Context(), `SELECT coalesce(string_agg(t::text, ' '), '') FROM `+table+` t`).Scan(&text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text, token) || strings.Contains(text, "a secret of ana's own") {
+			t.Errorf("%s holds a secret: %s", table, text)
+		}
+	}
+	if text := log.String(); strings.Contains(text, token) || strings.Contains(text, "secret of ana") || !strings.Contains(text, "/invite") {
+		t.Errorf("the log: %s", text)
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func TestTheLastAdminStays(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	id := b.find("admin@example.com").ID
+	for path, form := range map[string]fields{
+		"role": {"role": "operator"}, "disable": nil, "delete": {"confirm": "admin@example.com"},
+	} {
+		a := admin.post("/admin/users/"+id+"/"+path, form)
+		if a.status != http.StatusConflict || !strings.Contains(a.body, "only admin") {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	if rows := b.audited(fleet.AuditFilter{Target: "user/admin@example.com", Outcome: "refused"}); len(rows) != 3 {
+		t.Errorf("%d refused attempts in the record", len(rows))
+	}
+
+	// Two admins who take each other's role at the same moment: one stays.
+	for range 3 {
+		second, err := b.auth.CreateUser(t.Context(), fleet.Actor{}, "second@example.com", password, fleet.RoleAdmin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for _, target := range []string{id, second.ID} {
+			wg.Go(func() {
+				_ = b.auth.SetRole(t.Context(), fleet.Actor{Email: "test"}, target, "", fleet.RoleViewer)
+			})
+		}
+		wg.Wait()
+		var left []fleet.User
+		all, err := b.db.Users(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range all {
+			if u.Role == fleet.RoleAdmin {
+				left = append(left, u)
+			}
+		}
+		if len(left) != 1 {
+			t.Fatalf("%d admins are left", len(left))
+		}
+		for _, u := range []string{id, second.ID} { // as it was
+			if err := b.auth.SetRole(t.Context(), fleet.Actor{}, u, "", fleet.RoleAdmin); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.auth.Remove(t.Context(), fleet.Actor{}, second.ID, "second@example.com"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestUsersAreManaged(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	u := b.find("operator@example.com")
+	here := "/admin/users/" + u.ID
+	a := admin.get("/admin/users")
+	if a.status != http.StatusOK || !strings.Contains(a.body, `data-user="operator@example.com" data-role="operator"`) {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	if a := admin.get("/admin/users?q=nobody"); !strings.Contains(a.body, "Nobody matches") {
+		t.Error("the search finds somebody")
+	}
+
+	if a := admin.post(here+"/role", fields{"role": "viewer", "version": "1"}); a.status != http.StatusSeeOther {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	if a := operator.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("the session outlived the role: %d", a.status)
+	}
+	if a := admin.post(here+"/role", fields{"role": "admin", "version": "1"}); a.status != http.StatusConflict {
+		t.Errorf("a page from before the change: %d", a.status)
+	}
+	if a := admin.post(here+"/role", fields{"role": "emperor"}); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("an unknown role: %d", a.status)
+	}
+	rows := b.audited(fleet.AuditFilter{Action: "user.role", Outcome: "ok"})
+	if len(rows) != 1 || rows[0].Diff["role"] != [2]string{"operator", "viewer"} || rows[0].Actor != "admin@example.com" {
+		t.Errorf("%+v", rows)
+	}
+
+	again := b.client()
+	again.post("/login", fields{"email": "operator@example.com", "password": password})
+	if a := again.get("/deploy"); a.status != http.StatusForbidden {
+		t.Errorf("a viewer deploys: %d", a.status)
+	}
+	if a := admin.post(here+"/disable", nil); a.status != http.StatusSeeOther {
+		t.Fatalf("%d", a.status)
+	}
+	if a := again.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("the session outlived the account: %d", a.status)
+	}
+	if a := again.post("/login", fields{"email": "operator@example.com", "password": password}); a.status != http.StatusUnauthorized {
+		t.Errorf("a disabled account signs in: %d", a.status)
+	}
+	if a := admin.post(here+"/enable", nil); a.status != http.StatusSeeOther {
+		t.Fatalf("%d", a.status)
+	}
+	if a := again.post("/login", fields{"email": "operator@example.com", "password": password}); a.status != http.StatusSeeOther {
+		t.Errorf("an enabled account: %d", a.status)
+	}
+	if a := admin.post(here+"/sessions", nil); a.status != http.StatusSeeOther {
+		t.Fatalf("%d", a.status)
+	}
+	if a := again.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("the session goes on: %d", a.status)
+	}
+	if a := admin.get(here + "/delete"); a.status != http.StatusOK {
+		t.Errorf("%d", a.status)
+	}
+	if a := admin.post(here+"/delete", fields{"confirm": "somebody"}); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("unconfirmed: %d", a.status)
+	}
+	if a := admin.post(here+"/delete", fields{"confirm": u.Email}); a.status != http.StatusSeeOther {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	if a := again.post("/login", fields{"email": "operator@example.com", "password": password}); a.status != http.StatusUnauthorized {
+		t.Errorf("a deleted account signs in: %d", a.status)
+	}
+	if a := admin.post(here+"/role", fields{"role": "viewer"}); a.status != http.StatusNotFound {
+		t.Errorf("a deleted account: %d", a.status)
+	}
+}
+
+// TestStreamsEndWithTheAccount: a stream ends when its person is disabled, when
+// the role no longer allows it, and when the one session it belongs to is
+// ended from elsewhere.
+func TestStreamsEndWithTheAccount(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	id := b.target(admin, "one")
+	for what, end := range map[string]func(fleet.User, *client) error{
+		"disabled": func(u fleet.User, _ *client) error {
+			return b.auth.SetDisabled(context.Background(), fleet.Actor{}, u.ID, "", true)
+		},
+		"role": func(u fleet.User, _ *client) error {
+			return b.auth.SetRole(context.Background(), fleet.Actor{}, u.ID, "", fleet.RoleViewer)
+		},
+		"session": func(u fleet.User, c *client) error {
+			list, err := b.db.SessionsOf(context.Background(), u.ID, "")
+			if err == nil {
+				err = b.auth.EndSession(context.Background(), u, fleet.Actor{}, list[0].ID)
+			}
+			return err
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			email := what + "@example.com"
+			u, err := b.auth.CreateUser(t.Context(), fleet.Actor{}, email, password, fleet.RoleAdmin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := b.client()
+			c.post("/login", fields{"email": email, "password": password})
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.base+"/admin/clusters/"+id+"/stream", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := c.http.Do(r)
+			if err != nil || res.StatusCode != http.StatusOK {
+				t.Fatal(err, res)
+			}
+			defer res.Body.Close()
+			if err := end(u, c); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan string, 1)
+			go func() {
+				text, _ := io.ReadAll(res.Body)
+				ended <- string(text)
+			}()
+			select {
+			case text := <-ended:
+				if !strings.Contains(text, "event: done") || !strings.Contains(text, "session has ended") {
+					t.Errorf("it ended with: %s", text)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("the stream goes on")
+			}
+		})
+	}
+}
+
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	here := b.user(fleet.RoleViewer)
+	const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+	there := b.client()
+	there.post("/login", fields{"email": "viewer@example.com", "password": password}, "User-Agent", firefox)
+	third := b.user(fleet.RoleViewer)
+
+	a := here.get("/profile")
+	if a.status != http.StatusOK || strings.Count(a.body, "data-session=") != 3 || strings.Count(a.body, "this one") != 1 ||
+		!strings.Contains(a.body, "Firefox on Linux") || !strings.Contains(a.body, "127.0.0.1") {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	// What the page names a session by opens none.
+	for _, m := range regexp.MustCompile(`data-session="([^"]+)"`).FindAllStringSubmatch(a.body, -1) {
+		if a := b.client().get("/", "Cookie", auth.CookieName+"="+m[1]); a.status != http.StatusSeeOther {
+			t.Errorf("the id of a session opens it: %d", a.status)
+		}
+	}
+	u := b.find("viewer@example.com")
+	list, err := b.db.SessionsOf(t.Context(), u.ID, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range list {
+		if o.Agent == firefox {
+			if a := here.post("/profile/sessions/"+o.ID+"/end", nil); a.status != http.StatusSeeOther {
+				t.Fatalf("%d", a.status)
+			}
+			if a := here.post("/profile/sessions/"+o.ID+"/end", nil); a.status != http.StatusNotFound {
+				t.Errorf("ended twice: %d", a.status)
+			}
+			other := b.user(fleet.RoleOperator)
+			if a := other.post("/profile/sessions/"+list[0].ID+"/end", nil); a.status != http.StatusNotFound {
+				t.Errorf("somebody else's session: %d", a.status)
+			}
+		}
+	}
+	if a := there.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("the ended session opens: %d", a.status)
+	}
+
+	change := fields{"password": "wrong wrong wrong", "new_password": "another long password"}
+	if a := here.post("/profile/password", change); a.status != http.StatusUnprocessableEntity || strings.Contains(a.body, "another long") {
+		t.Errorf("a wrong present password: %d", a.status)
+	}
+	if a := here.post("/profile/password", change.but("password", password).but("new_password", "short")); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("a short one: %d", a.status)
+	}
+	if a := here.post("/profile/password", change.but("password", password)); a.status != http.StatusSeeOther {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	if a := here.get("/profile"); a.status != http.StatusOK || strings.Count(a.body, "data-session=") != 1 {
+		t.Errorf("the session that changed it: %d", a.status)
+	}
+	if a := third.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("another session goes on: %d", a.status)
+	}
+	for range 5 {
+		here.post("/profile/password", change)
+	}
+	if a := here.post("/profile/password", change.but("password", "another long password")); a.status != http.StatusTooManyRequests {
+		t.Errorf("the present password may be guessed without end: %d", a.status)
+	}
+
+	fresh := b.client()
+	fresh.post("/login", fields{"email": "viewer@example.com", "password": "another long password"})
+	if a := here.post("/profile/sessions/end", nil); a.status != http.StatusSeeOther {
+		t.Fatalf("%d", a.status)
+	}
+	if a, x := here.get("/"), fresh.get("/"); a.status != http.StatusOK || x.status != http.StatusSeeOther {
+		t.Errorf("this one %d, the other %d", a.status, x.status)
+	}
+}
+
+// TestAnEndedSessionIsNotWrittenBack: a request that was under way when its
+// session was ended does not bring it back to life.
+func TestAnEndedSessionIsNotWrittenBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.user(fleet.RoleViewer)
+	u := b.find("viewer@example.com")
+	base, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.base, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cookie := range c.http.Jar.Cookies(base.URL) {
+		base.AddCookie(cookie)
+	}
+	r, err := b.auth.Attach(base, auth.Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := b.db.SessionsOf(t.Context(), u.ID, "")
+	if err != nil || len(list) != 1 {
+		t.Fatal(err, list)
+	}
+	if err := b.auth.EndSession(t.Context(), u, fleet.Actor{}, list[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.auth.SetNotice(r.Context(), discard{http.Header{}}, "written late"); err != nil {
+		t.Fatal(err)
+	}
+	if a := c.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("the session is back: %d", a.status)
+	}
+}
+
+type discard struct{ h http.Header }
+
+func (d discard) Header() http.Header         { return d.h }
+func (d discard) Write(p []byte) (int, error) { return len(p), nil }
+func (d discard) WriteHeader(int)             {}
+
+// TestThrottledLoginsAreOneRow: what anybody can repeat without end does not
+// fill the record.
+func TestThrottledLoginsAreOneRow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.user(fleet.RoleAdmin)
+	c := b.client()
+	for range 30 {
+		c.post("/login", fields{"email": "admin@example.com", "password": "wrong"})
+	}
+	rows := b.audited(fleet.AuditFilter{Actor: "admin@example.com", Action: "login", Outcome: "refused"})
+	times := 0
+	for _, r := range rows {
+		times += r.Times
+	}
+	// Five were tried; the rest is one row, or two where a window began.
+	if len(rows) > 7 || times != 30 {
+		t.Errorf("%d rows that stand for %d attempts", len(rows), times)
+	}
+}
+
+func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
+	t.Parallel()
+	login := fields{"email": "admin@example.com", "password": password}
+	forwarded := []string{"X-Forwarded-For", "203.0.113.7", "X-Forwarded-Proto", "https"}
+	for _, trusted := range []bool{false, true} {
+		b := setup(t, func(o *Options) {
+			if trusted {
+				o.TrustedProxies = loopback(t)
+			}
+		})
+		b.user(fleet.RoleAdmin)
+		a := b.client().post("/login", login, forwarded...)
+		secure := strings.Contains(a.header.Get("Set-Cookie"), "; Secure")
+		hsts := a.header.Get("Strict-Transport-Security") != ""
+		if secure != trusted || hsts != trusted {
+			t.Errorf("trusted %v: Secure %v, HSTS %v", trusted, secure, hsts)
+		}
+		want := "127.0.0.1"
+		if trusted {
+			want = "203.0.113.7"
+		}
+		if rows := b.audited(fleet.AuditFilter{Action: "login"}); rows[0].Address != want {
+			t.Errorf("trusted %v: the record names %s", trusted, rows[0].Address)
+		}
+		if a := b.client().post("/login", login, "X-Forwarded-For", "203.0.113.7", "X-Forwarded-Proto", "http"); strings.Contains(a.header.Get("Set-Cookie"), "; Secure") {
+			t.Error("Secure over plain http")
+		}
+	}
+}
