@@ -66,6 +66,7 @@ type Cluster struct {
 // Test is one connection test with its stages.
 type Test struct {
 	State    string // running, ok or failed
+	Trial    bool   // of a credential that is to replace the present one
 	At       time.Time
 	Took     time.Duration
 	Deadline time.Duration
@@ -102,6 +103,7 @@ type GridRow struct {
 type TestRow struct {
 	State string // ok or failed
 	Stage string // where it failed
+	Trial bool   // of a credential that was not taken
 	Note  string
 	By    string
 	At    time.Time
@@ -121,6 +123,16 @@ type ClusterForm struct {
 	Contexts     []string // of the present credential
 	Inspection   *Inspection
 	Changes      []Change // what someone else has saved meanwhile
+}
+
+// Credential is the page on which a cluster's credential is replaced.
+type Credential struct {
+	ID, Label string
+	Form      ClusterForm // its credential's fields alone are shown
+	Present   []Fact      // the credential that stays until another one is taken
+	Problem   string      // why another one was not taken
+	Remedy    string
+	Test      *Test // of the one that was not taken; nil = it did not come to a test
 }
 
 // Inspection is what a kubeconfig holds, told before it is saved.

@@ -41,6 +41,7 @@ type clusterConfig struct {
 	DenyCIDRs      []string      `name:"deny-cidrs" env:"PORTOLAN_DENY_CIDRS" placeholder:"CIDR,…" help:"Addresses that API servers may not have."`
 	TestInterval   time.Duration `env:"PORTOLAN_TEST_INTERVAL" default:"10m" help:"How often the connection tests of clusters run again by themselves."`
 	TestDeadline   time.Duration `env:"PORTOLAN_TEST_DEADLINE" default:"15s" help:"Bound on a whole connection test."`
+	MaxTests       int           `env:"PORTOLAN_MAX_TESTS" default:"32" help:"Connection tests that this process runs at a time."`
 }
 
 func (c clusterConfig) keyring() (*seal.Keyring, error) {

@@ -64,7 +64,8 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 	options := kube.Options{Version: version, Policy: policy}
 	p.registry = registry.New(registry.Options{
 		Store: p.db, Sealer: sealer{ring}, Kubeconfigs: kubeconfigs{root}, Tester: tester{kube.NewTester(options)},
-		Logger: log, TestDeadline: c.TestDeadline, TestInterval: c.TestInterval,
+		Logger: log, TestDeadline: c.TestDeadline, TestInterval: c.TestInterval, MaxTests: c.MaxTests,
+		Changed: func(id string) { p.clients.Forget(id) },
 	})
 	p.clients = kube.NewClients(p.registry, options)
 	p.adapter = adapter.New(p.clients, adapter.Options{})

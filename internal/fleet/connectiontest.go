@@ -87,7 +87,13 @@ type ConnectionTest struct {
 	UIDNamespace  string          // the namespace whose UID that is
 	Permissions   []PermissionRow // what was asked and answered
 	Credential    CredentialFacts
+	Trial         bool // of a credential that is not in use: it decides nothing about the cluster
+	Unrecognised  bool // whether this is the cluster of the earlier tests could not be told; not stored
 }
+
+// ExpiryWarning is how long before its end a credential is warned of: long
+// enough to get a new one by way of somebody else.
+const ExpiryWarning = 14 * 24 * time.Hour
 
 // CredentialFacts describes a kubeconfig without revealing it.
 type CredentialFacts struct {

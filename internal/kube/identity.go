@@ -132,9 +132,10 @@ func (r *run) pin(ctx context.Context) (out outcome, ok bool) {
 			return failed("If the cluster was made anew on purpose, register it as a new one. If not, find out where the kubeconfig's server name or file was changed.",
 				"This credential leads to another cluster than before: the namespace %s there has another UID.", pinned), false
 		case a.is(http.StatusNotFound):
+			r.test.Unrecognised = true
 			doubt = "The namespace " + pinned + ", by which this cluster was recognised, is gone."
 		case a.is(http.StatusForbidden):
-			r.test.ClusterUID, r.test.UIDNamespace = r.req.PinnedUID, pinned
+			r.test.ClusterUID, r.test.UIDNamespace, r.test.Unrecognised = r.req.PinnedUID, pinned, true
 			return warned("Allow the identity to get the namespace "+pinned+".",
 				"The namespace %s, by which this cluster is recognised, may not be read any more, so that it could not be compared.", pinned), true
 		default:

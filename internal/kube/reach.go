@@ -17,11 +17,9 @@ import (
 
 	"k8s.io/client-go/rest"
 
+	"portolan/internal/fleet"
 	"portolan/internal/kube/cloud"
 )
-
-// expirySoon is how long before its end a credential is warned of.
-const expirySoon = 7 * 24 * time.Hour
 
 // credential reads the kubeconfig and the dates in it.
 func (r *run) credential(ctx context.Context) outcome {
@@ -70,7 +68,7 @@ func (r *run) credential(ctx context.Context) outcome {
 		return passed("Context %s: %s.", quote(facts.Context), what)
 	case now.After(facts.NotAfter):
 		return failed("Make a new kubeconfig and put it in place of this one.", "The %s expired on %s.", what, day(facts.NotAfter))
-	case facts.NotAfter.Sub(now) < expirySoon:
+	case facts.NotAfter.Sub(now) < fleet.ExpiryWarning:
 		return warned("Replace the kubeconfig before then.", "The %s expires on %s.", what, day(facts.NotAfter))
 	default:
 		return passed("Context %s: %s, valid until %s.", quote(facts.Context), what, day(facts.NotAfter))
@@ -193,7 +191,7 @@ func (r *run) handshake(ctx context.Context) outcome {
 	}
 	state := conn.ConnectionState()
 	leaf := state.PeerCertificates[0]
-	if left := time.Until(leaf.NotAfter); left < expirySoon {
+	if left := time.Until(leaf.NotAfter); left < fleet.ExpiryWarning {
 		return warned("Renew the API server's certificate.", "The API server's certificate expires on %s.", day(leaf.NotAfter))
 	}
 	return passed("%s, the certificate for %s is valid until %s.", tls.VersionName(state.Version), config.ServerName, day(leaf.NotAfter))

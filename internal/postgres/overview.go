@@ -3,17 +3,11 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"portolan/internal/fleet"
 )
 
-const (
-	attentionShown = 8 // of each kind
-	// A credential that ends within this time is worth a warning: long enough
-	// to get a new one by way of somebody else.
-	expiresSoon = 14 * 24 * time.Hour
-)
+const attentionShown = 8 // of each kind
 
 // Overview returns what the first page shows.
 func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
@@ -37,7 +31,7 @@ func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
 	expiring, err := db.statuses(ctx, testColumnsBrief, `
 		SELECT `+statusColumns+` FROM clusters c
 		WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.credential_ends_at < now() + $2::interval
-		ORDER BY c.credential_ends_at LIMIT $1`, attentionShown, expiresSoon)
+		ORDER BY c.credential_ends_at LIMIT $1`, attentionShown, fleet.ExpiryWarning)
 	if err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}

@@ -49,6 +49,21 @@ func (db *DB) AllClusters(ctx context.Context) ([]fleet.Status, error) {
 	return statusesOf(rows), nil
 }
 
+// MountedClusters returns every cluster whose kubeconfig is a mounted file, by
+// id.
+func (db *DB) MountedClusters(ctx context.Context) ([]fleet.Cluster, error) {
+	rows, err := many[clusterRow](ctx, db.pool, `
+		SELECT `+clusterColumns+` FROM clusters c WHERE credential_mode = 'mounted' ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: clusters: %w", err)
+	}
+	out := make([]fleet.Cluster, len(rows))
+	for i, r := range rows {
+		out[i] = r.cluster()
+	}
+	return out, nil
+}
+
 // Targets returns the clusters that workloads may be deployed to, by label, at
 // most limit of them (0 = 50), and how many there are.
 func (db *DB) Targets(ctx context.Context, limit int) ([]fleet.Status, int, error) {

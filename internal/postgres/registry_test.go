@@ -210,7 +210,7 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	b.must(b.SetCredentialHash(t.Context(), "changed", "other"))
 	_, err := b.BeginTest(t.Context(), fleet.ConnectionTest{ClusterID: "running", StartedAt: time.Now(), Deadline: time.Minute})
 	b.must(err)
-	due, err := b.DueTests(t.Context(), 10*time.Minute)
+	due, err := b.DueTests(t.Context(), 10*time.Minute, 0)
 	b.must(err)
 	if fmt.Sprint(due) != "[changed due]" {
 		t.Fatalf("due: %v", due)
@@ -223,7 +223,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 	c := b.cluster("c1")
 	due := func(want bool) {
 		t.Helper()
-		ids, err := b.DueTests(t.Context(), time.Hour)
+		ids, err := b.DueTests(t.Context(), time.Hour, 0)
 		b.must(err)
 		if (len(ids) == 1) != want {
 			t.Fatalf("due: %v", ids)

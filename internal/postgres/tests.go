@@ -34,11 +34,12 @@ type testRow struct {
 	UIDNamespace  string
 	Permissions   []fleet.PermissionRow
 	Credential    fleet.CredentialFacts
+	Trial         bool
 }
 
 const (
 	testColumnsBut = `t.id, t.cluster_id, t.fingerprint, t.state, t.trigger, t.actor, t.started_at, t.finished_at,
-		t.deadline, t.checks, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.credential`
+		t.deadline, t.checks, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.credential, t.trial`
 	testColumns = testColumnsBut + `, t.permissions`
 	// Permissions are some hundred rows a test: lists do without.
 	testColumnsBrief = testColumnsBut + `, '[]'::jsonb AS permissions`
@@ -50,6 +51,7 @@ func (r testRow) test() fleet.ConnectionTest {
 		Actor: r.Actor, StartedAt: r.StartedAt, FinishedAt: timeOf(r.FinishedAt), Deadline: r.Deadline,
 		Checks: r.Checks, ServerVersion: r.ServerVersion, Identity: r.Identity, ClusterUID: r.ClusterUID,
 		UIDNamespace: r.UIDNamespace, Permissions: r.Permissions, Credential: r.Credential,
+		Trial: r.Trial,
 	}
 }
 
@@ -64,15 +66,16 @@ func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, 
 		}
 		err := tx.QueryRow(ctx, `
 			INSERT INTO connection_tests (cluster_id, fingerprint, credential_mode, state, trigger, actor, started_at, deadline,
-				checks, server_version, identity, cluster_uid, uid_namespace, permissions, credential)
-			SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13
+				checks, server_version, identity, cluster_uid, uid_namespace, permissions, credential, trial)
+			SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13, $14
 			FROM clusters c WHERE c.id = $1 RETURNING id`,
 			t.ClusterID, t.Fingerprint, t.Trigger, t.Actor, nullTime(t.StartedAt), t.Deadline, orEmpty(t.Checks),
-			t.ServerVersion, t.Identity, t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential).Scan(&id)
+			t.ServerVersion, t.Identity, t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential, t.Trial).Scan(&id)
 		if err != nil {
 			return orNotFound(err, "There is no such cluster.")
 		}
-		if _, err := tx.Exec(ctx, `UPDATE clusters SET test_wanted = true WHERE id = $1`, t.ClusterID); err != nil {
+		// A trial says nothing about the cluster, whether it ends or not.
+		if _, err := tx.Exec(ctx, `UPDATE clusters SET test_wanted = test_wanted OR NOT $2 WHERE id = $1`, t.ClusterID, t.Trial); err != nil {
 			return err
 		}
 		return ring(ctx, tx, clusterBell(t.ClusterID))
@@ -142,7 +145,7 @@ func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
 	if err := updateTest(ctx, tx, t); err != nil {
 		return err
 	}
-	if t.State != fleet.TestRunning {
+	if t.State != fleet.TestRunning && !t.Trial {
 		// A result of another configuration than the present one leaves the
 		// cluster due, if it was.
 		if _, err := tx.Exec(ctx, `
@@ -245,14 +248,15 @@ func (db *DB) WantTests(ctx context.Context, ids []string) error {
 
 // DueTests returns the ids of enabled clusters whose latest test of the present
 // configuration ended longer than interval ago, the longest first, and before
-// them those for which a test is wanted: one that never came to its end, or
-// one of a mounted kubeconfig that has changed. None has a test running.
-func (db *DB) DueTests(ctx context.Context, interval time.Duration) ([]string, error) {
+// them those for which a test is wanted: one that somebody asked for, that
+// never came to its end, or of a mounted kubeconfig that has changed. None has a
+// test running. limit 0 = all.
+func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) ([]string, error) {
 	ids, err := column[string](ctx, db.pool, `
 		SELECT c.id FROM clusters c
 		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval)
 			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running'
 				AND t.started_at + t.deadline + $2::interval > now())
-		ORDER BY c.test_wanted DESC, c.tested_at`, interval, testGrace)
+		ORDER BY c.test_wanted DESC, c.tested_at LIMIT NULLIF($3, 0)`, interval, testGrace, limit)
 	return ids, wrap("due tests", err)
 }

@@ -30,7 +30,7 @@ func TestATestThatIsCutShortSaysNothing(t *testing.T) {
 
 func TestAllAreTestedHoweverLittleRoomThereIs(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *registry.Options) { o.MaxTests = 2 })
+	b := setup(t, func(o *registry.Options) { o.MaxTests = 3 })
 	for i := range 5 {
 		b.register(fmt.Sprintf("c%d", i))
 	}

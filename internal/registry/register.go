@@ -65,6 +65,9 @@ func (r *Registry) update(ctx context.Context, actor fleet.Actor, id string, for
 	entry := r.audit(actor, "update", id)
 	entry.Diff = difference(before, c)
 	err = r.Store.UpdateCluster(ctx, c, cred, entry)
+	if err == nil {
+		r.changed(id)
+	}
 	if fleet.CodeOf(err) == fleet.CodeConflict {
 		if status, again := r.Store.ClusterStatus(ctx, id); again == nil {
 			return status.Cluster, r.outdated(status.Cluster, c)
@@ -196,7 +199,11 @@ func (r *Registry) remove(ctx context.Context, actor fleet.Actor, id, confirm st
 	if strings.TrimSpace(confirm) != id {
 		return fleet.Problems{"confirm": fmt.Sprintf("type the id %s to confirm", id)}.Err()
 	}
-	return r.Store.DeleteCluster(ctx, id, r.audit(actor, "delete", id))
+	if err := r.Store.DeleteCluster(ctx, id, r.audit(actor, "delete", id)); err != nil {
+		return err
+	}
+	r.changed(id)
+	return nil
 }
 
 // atField keeps an Error that names its field, and puts any other at field.

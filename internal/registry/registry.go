@@ -86,15 +86,19 @@ type Options struct {
 	TestInterval time.Duration
 	// PollInterval is how often mounted files are looked at; 0 = 2 s.
 	PollInterval time.Duration
-	// MaxTests bounds the tests that run at a time in this process, beside those
-	// of single clusters that people ask for; 0 = 32.
+	// MaxTests bounds the tests that run at a time in this process; 0 = 32. A
+	// quarter of them is kept free for those of single clusters that people ask
+	// for.
 	MaxTests int
+	// Changed, if not nil, hears of every cluster whose row or credential this
+	// process has changed or removed.
+	Changed func(id string)
 }
 
 // Registry holds the use cases of clusters.
 type Registry struct {
 	Options
-	slots   chan struct{}
+	slots   *slots
 	running sync.WaitGroup
 	ctx     context.Context // of the tests that run in the background
 	stop    context.CancelFunc
@@ -115,7 +119,7 @@ func New(o Options) *Registry {
 		o.MaxTests = 32
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Registry{Options: o, slots: make(chan struct{}, o.MaxTests), ctx: ctx, stop: stop}
+	return &Registry{Options: o, slots: newSlots(o.MaxTests), ctx: ctx, stop: stop}
 }
 
 // Close ends the tests that still run, and waits for them.
@@ -146,15 +150,13 @@ func (r *Registry) Found(ctx context.Context) ([]Found, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := r.Store.AllClusters(ctx)
+	mounted, err := r.Store.MountedClusters(ctx)
 	if err != nil {
 		return nil, err
 	}
 	used := map[string]bool{}
-	for _, s := range all {
-		if s.Cluster.CredentialMode == fleet.CredentialMounted {
-			used[s.Cluster.KubeconfigPath] = true
-		}
+	for _, c := range mounted {
+		used[c.KubeconfigPath] = true
 	}
 	var out []Found
 	for _, f := range files {
@@ -245,6 +247,13 @@ func (r *Registry) storeHash(ctx context.Context, c *fleet.Cluster, raw []byte, 
 func hashOf(raw []byte) string {
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:])
+}
+
+// changed tells whoever keeps something of the cluster that it is outdated.
+func (r *Registry) changed(id string) {
+	if r.Changed != nil {
+		r.Changed(id)
+	}
 }
 
 func (r *Registry) audit(actor fleet.Actor, action, id string) fleet.AuditEntry {

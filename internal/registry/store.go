@@ -33,6 +33,8 @@ type Store interface {
 	ClusterStatus(ctx context.Context, id string) (fleet.Status, error)
 	// AllClusters returns every cluster with its latest test, by id.
 	AllClusters(ctx context.Context) ([]fleet.Status, error)
+	// MountedClusters returns every cluster whose kubeconfig is a mounted file.
+	MountedClusters(ctx context.Context) ([]fleet.Cluster, error)
 	// Credential returns the sealed kubeconfig of an encrypted cluster; CodeNotFound.
 	Credential(ctx context.Context, id string) (fleet.SealedCredential, error)
 
@@ -55,10 +57,16 @@ type Store interface {
 	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
 	// WantTests makes clusters due for a test.
 	WantTests(ctx context.Context, ids []string) error
-	// DueTests returns the ids of enabled clusters without a running test whose
-	// latest test of the present configuration ended longer than interval ago,
-	// after those whose test never ended or whose mounted file has changed.
-	DueTests(ctx context.Context, interval time.Duration) ([]string, error)
+	// DueTests returns the ids of at most limit enabled clusters without a
+	// running test whose latest test of the present configuration ended longer
+	// than interval ago, after those for which a test is wanted.
+	DueTests(ctx context.Context, interval time.Duration, limit int) ([]string, error)
+	// KnownIdentity is PinnedIdentity whatever the credential mode was.
+	KnownIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
+	// TakeCredential puts the credential of c, which trial has tested, in the
+	// place of the present one, and makes the trial the cluster's latest test,
+	// all or nothing. A row that has moved on from c.Version is CodeConflict.
+	TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, trial fleet.ConnectionTest, audit fleet.AuditEntry) error
 	// Audit appends to the record.
 	Audit(ctx context.Context, entry fleet.AuditEntry) error
 }

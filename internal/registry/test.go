@@ -10,12 +10,27 @@ import (
 
 // StartTest begins a connection test and returns at once; the test goes on in
 // the background and stores its progress. One that runs already is
-// CodeConflict.
+// CodeConflict. Where as many run as may, the cluster is the next in line.
 func (r *Registry) StartTest(ctx context.Context, actor fleet.Actor, id string) error {
-	if err := r.start(ctx, id, fleet.TriggerPerson, actor.Email, func() {}); err != nil {
+	if err := r.startOrWait(ctx, id, actor.Email); err != nil {
 		return r.refused(ctx, actor, "test", id, err)
 	}
 	return r.Store.Audit(ctx, r.audit(actor, "test", id))
+}
+
+func (r *Registry) startOrWait(ctx context.Context, id, by string) error {
+	err := r.startInSlot(ctx, id, fleet.TriggerPerson, by, true)
+	if !errors.Is(err, errNoSlot) {
+		return err
+	}
+	status, err := r.Store.ClusterStatus(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !status.Cluster.Enabled { // nothing tests it by itself
+		return fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
+	}
+	return r.Store.WantTests(ctx, []string{id})
 }
 
 // TestAll begins a test of every enabled cluster that has none running. Those
@@ -30,7 +45,7 @@ func (r *Registry) TestAll(ctx context.Context, actor fleet.Actor) (started int,
 		if !s.Cluster.Enabled || s.Running {
 			continue
 		}
-		switch err := r.startInSlot(ctx, s.Cluster.ID, fleet.TriggerPerson, actor.Email); {
+		switch err := r.startInSlot(ctx, s.Cluster.ID, fleet.TriggerPerson, actor.Email, false); {
 		case errors.Is(err, errNoSlot):
 			later = append(later, s.Cluster.ID)
 		case err == nil:
@@ -45,29 +60,24 @@ func (r *Registry) TestAll(ctx context.Context, actor fleet.Actor) (started int,
 	return started + len(later), r.Store.Audit(ctx, r.audit(actor, "test", "*"))
 }
 
-// errNoSlot says that as many tests run as this process may run at a time.
-var errNoSlot = errors.New("registry: no room for another test now")
-
-// startInSlot starts a test that nobody waits for, in one of the free slots, so
-// that a test of all clusters is no burst. A test is stored as running only
-// when it runs: one that waited in line would be taken for dead.
-func (r *Registry) startInSlot(ctx context.Context, id string, trigger fleet.TestTrigger, by string) error {
-	select {
-	case r.slots <- struct{}{}:
-	default:
+// startInSlot starts a test within the bound on those that run at a time, or
+// returns errNoSlot. A test is stored as running only when it runs: one that
+// waited in line would be taken for dead. One that a person watches shows every
+// stage as it begins and ends.
+func (r *Registry) startInSlot(ctx context.Context, id string, trigger fleet.TestTrigger, by string, watched bool) error {
+	if !r.slots.take(watched) {
 		return errNoSlot
 	}
-	free := func() { <-r.slots }
-	err := r.start(ctx, id, trigger, by, free)
+	err := r.start(ctx, id, trigger, by, watched)
 	if err != nil {
-		free()
+		r.slots.free()
 	}
 	return err
 }
 
-// start inserts the running test and hands it to the background, which calls
-// ended, if start returns nil.
-func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigger, by string, ended func()) error {
+// start inserts the running test and hands it to the background, which frees
+// the slot if start returns nil.
+func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigger, by string, watched bool) error {
 	status, err := r.Store.ClusterStatus(ctx, id)
 	if err != nil {
 		return err
@@ -95,13 +105,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	if err != nil {
 		return err
 	}
-	test := fleet.ConnectionTest{
-		ClusterID: id, Fingerprint: c.Fingerprint(), State: fleet.TestRunning, Trigger: trigger, Actor: by,
-		StartedAt: time.Now(), Deadline: r.TestDeadline,
-	}
-	for _, stage := range fleet.Stages {
-		test.Checks = append(test.Checks, fleet.Check{Stage: stage, State: fleet.CheckPending})
-	}
+	test := pendingTest(c, trigger, by, r.TestDeadline)
 	if test.ID, err = r.Store.BeginTest(ctx, test); err != nil {
 		return err
 	}
@@ -110,35 +114,63 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 		PinnedNamespace: namespace, PinnedUID: uid, Deadline: r.TestDeadline,
 	}
 	r.running.Go(func() {
-		defer ended()
-		r.run(test, request)
+		defer r.slots.free()
+		r.run(test, request, watched)
 	})
 	return nil
 }
 
-// run works through a test and stores how it goes.
-func (r *Registry) run(test fleet.ConnectionTest, request TestRequest) {
-	save := func(t fleet.ConnectionTest) {
-		// The fingerprint is the tester's: that of the bytes it was given.
-		t.ID, t.ClusterID, t.Trigger, t.Actor = test.ID, test.ClusterID, test.Trigger, test.Actor
-		t.StartedAt, t.Deadline = test.StartedAt, test.Deadline
-		r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, t) })
+// pendingTest is a test of which no stage has begun.
+func pendingTest(c fleet.Cluster, trigger fleet.TestTrigger, by string, deadline time.Duration) fleet.ConnectionTest {
+	t := fleet.ConnectionTest{
+		ClusterID: c.ID, Fingerprint: c.Fingerprint(), State: fleet.TestRunning, Trigger: trigger, Actor: by,
+		StartedAt: time.Now(), Deadline: deadline,
 	}
-	result := r.Tester.Test(r.ctx, request, func(t fleet.ConnectionTest) {
-		if r.ctx.Err() != nil {
-			return
-		}
-		t.State = fleet.TestRunning
-		save(t)
-	})
+	for _, stage := range fleet.Stages {
+		t.Checks = append(t.Checks, fleet.Check{Stage: stage, State: fleet.CheckPending})
+	}
+	return t
+}
+
+// run works through a test and stores how it goes.
+func (r *Registry) run(test fleet.ConnectionTest, request TestRequest, watched bool) {
+	result := r.try(test, request, watched)
 	if r.ctx.Err() != nil && result.State != fleet.TestOK {
 		// The process shuts down: this says nothing about the cluster, and
 		// another process makes up for it.
 		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
 		return
 	}
+	r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, result) })
+}
+
+// unwatchedProgress is how often the progress of a test is stored for which
+// nobody waits. Most end sooner, and a thousand of them cost few writes.
+const unwatchedProgress = 200 * time.Millisecond
+
+// try runs the test and stores its progress, but not its end.
+func (r *Registry) try(test fleet.ConnectionTest, request TestRequest, watched bool) fleet.ConnectionTest {
+	// The fingerprint stays the tester's: that of the bytes it was given.
+	named := func(t fleet.ConnectionTest) fleet.ConnectionTest {
+		t.ID, t.ClusterID, t.Trigger, t.Actor, t.Trial = test.ID, test.ClusterID, test.Trigger, test.Actor, test.Trial
+		t.StartedAt, t.Deadline = test.StartedAt, test.Deadline
+		return t
+	}
+	p := &progress{save: func(t fleet.ConnectionTest) {
+		if r.ctx.Err() != nil {
+			return
+		}
+		t = named(t)
+		t.State = fleet.TestRunning
+		r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, t) })
+	}}
+	if !watched {
+		p.every = unwatchedProgress
+	}
+	result := r.Tester.Test(r.ctx, request, p.report)
+	p.end()
 	result.FinishedAt = time.Now()
-	save(result)
+	return named(result)
 }
 
 // write stores what became of a test, also while the process shuts down. One
@@ -156,30 +188,42 @@ func (r *Registry) write(test fleet.ConnectionTest, store func(context.Context) 
 func (r *Registry) Run(ctx context.Context) {
 	ticker := time.NewTicker(r.PollInterval)
 	defer ticker.Stop()
+	r.pollFiles(ctx)
 	for {
-		r.poll(ctx)
+		r.startDue(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			r.pollFiles(ctx)
+		case <-r.slots.freed: // for whichever is the next in line
 		}
 	}
 }
 
-func (r *Registry) poll(ctx context.Context) {
-	all, err := r.Store.AllClusters(ctx)
+// pollFiles looks at the mounted files of all clusters.
+func (r *Registry) pollFiles(ctx context.Context) {
+	all, err := r.Store.MountedClusters(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "read clusters", "err", err)
 		}
 		return
 	}
-	for _, s := range all {
-		if err := r.noticeFile(ctx, &s.Cluster); err != nil {
-			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", s.Cluster.ID, "err", err)
+	for i := range all {
+		if err := r.noticeFile(ctx, &all[i]); err != nil {
+			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", all[i].ID, "err", err)
 		}
 	}
-	due, err := r.Store.DueTests(ctx, r.TestInterval)
+}
+
+// startDue starts as many of the due tests as there is room for.
+func (r *Registry) startDue(ctx context.Context) {
+	room := r.slots.left()
+	if room == 0 {
+		return
+	}
+	due, err := r.Store.DueTests(ctx, r.TestInterval, room)
 	if err != nil && ctx.Err() == nil {
 		r.Logger.ErrorContext(ctx, "read due tests", "err", err)
 	}
@@ -207,7 +251,7 @@ func (r *Registry) noticeFile(ctx context.Context, c *fleet.Cluster) error {
 // startQuietly starts a test that nobody asked for, unless one runs already, and
 // reports whether there was no room for it.
 func (r *Registry) startQuietly(ctx context.Context, id string, trigger fleet.TestTrigger) (full bool) {
-	err := r.startInSlot(ctx, id, trigger, "")
+	err := r.startInSlot(ctx, id, trigger, "", false)
 	if full = errors.Is(err, errNoSlot); full || err == nil || fleet.CodeOf(err) != "" || ctx.Err() != nil {
 		return full
 	}

@@ -71,7 +71,7 @@ func (s *Server) clusterView(ctx context.Context, id string, role fleet.Role) (v
 	}
 	for i := range tests {
 		t := &tests[i]
-		if v.Test == nil {
+		if v.Test == nil && (!t.Trial || t.State == fleet.TestRunning) {
 			v.Test = testView(t)
 			if len(t.Permissions) > 0 {
 				v.Permissions = grids(t.Permissions)
@@ -85,7 +85,7 @@ func (s *Server) clusterView(ctx context.Context, id string, role fleet.Role) (v
 }
 
 func testView(t *fleet.ConnectionTest) *views.Test {
-	v := &views.Test{State: string(t.State), At: t.StartedAt, Deadline: t.Deadline, By: testedBy(t)}
+	v := &views.Test{Trial: t.Trial, State: string(t.State), At: t.StartedAt, Deadline: t.Deadline, By: testedBy(t)}
 	if !t.FinishedAt.IsZero() {
 		v.Took = t.FinishedAt.Sub(t.StartedAt)
 	}
@@ -99,7 +99,7 @@ func testView(t *fleet.ConnectionTest) *views.Test {
 }
 
 func testRow(t *fleet.ConnectionTest) views.TestRow {
-	row := views.TestRow{State: string(t.State), By: testedBy(t), At: t.FinishedAt, Took: t.FinishedAt.Sub(t.StartedAt)}
+	row := views.TestRow{Trial: t.Trial, State: string(t.State), By: testedBy(t), At: t.FinishedAt, Took: t.FinishedAt.Sub(t.StartedAt)}
 	if c := t.Failed(); c != nil {
 		row.Stage, row.Note = string(c.Stage), c.Message
 	}
@@ -230,9 +230,6 @@ func unopenedFact(err error) views.Fact {
 	return views.Fact{Name: "Encryption key", Value: shown.Message + " " + shown.Remedy, Status: ui.Status{Tone: ui.Failed, Word: "cannot be opened"}}
 }
 
-// expiryWarning is how long before its end a credential is worth a warning.
-const expiryWarning = 30 * 24 * time.Hour
-
 func expiry(name string, at, now time.Time) views.Fact {
 	f := views.Fact{Name: name, Value: at.UTC().Format("2 Jan 2006")}
 	if relative := ui.Relative(at, now); relative != f.Value {
@@ -241,7 +238,7 @@ func expiry(name string, at, now time.Time) views.Fact {
 	switch left := at.Sub(now); {
 	case left <= 0:
 		f.Status = ui.Status{Tone: ui.Failed, Word: "expired"}
-	case left < expiryWarning:
+	case left < fleet.ExpiryWarning:
 		f.Status = ui.Status{Tone: ui.Warning, Word: "soon"}
 	}
 	return f

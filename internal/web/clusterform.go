@@ -160,20 +160,25 @@ func changes(typed, saved fleet.ClusterForm, err error) []views.Change {
 
 // clusterFormPage shows the form with what the folder of kubeconfigs offers.
 func (s *Server) clusterFormPage(w http.ResponseWriter, r *http.Request, status int, v views.ClusterForm, form fleet.ClusterForm) error {
+	s.offerCredentials(r.Context(), &v, form)
+	title := "Add cluster"
+	if v.ID != "" {
+		title = "Edit " + v.Label
+	}
+	return s.render(w, r, status, title, func(p views.Page) templ.Component { return views.ClusterFormPage(p, v) })
+}
+
+// offerCredentials adds what a credential can be chosen from.
+func (s *Server) offerCredentials(ctx context.Context, v *views.ClusterForm, form fleet.ClusterForm) {
 	v.EncryptedOff = s.SealingOff
-	if files, err := s.Registry.Found(r.Context()); err == nil {
+	if files, err := s.Registry.Found(ctx); err == nil {
 		for _, f := range files {
 			if f.Problem == "" {
 				v.Paths = append(v.Paths, f.Path)
 			}
 		}
 	}
-	v.Contexts = s.contexts(r.Context(), form)
-	title := "Add cluster"
-	if v.ID != "" {
-		title = "Edit " + v.Label
-	}
-	return s.render(w, r, status, title, func(p views.Page) templ.Component { return views.ClusterFormPage(p, v) })
+	v.Contexts = s.contexts(ctx, form)
 }
 
 // contexts are the names of the contexts in the file that the form names.
@@ -211,10 +216,13 @@ func (s *Server) inspectKubeconfig(w http.ResponseWriter, r *http.Request) error
 		return s.renderFragment(w, r, status, views.InspectionFragment(inspection))
 	}
 	v := views.ClusterForm{Form: shownForm(form, err)}
-	if id := editedCluster(r); id != "" {
+	if id, page := editedCluster(r); id != "" {
 		c, err := s.Reads.ClusterStatus(r.Context(), id)
 		if err != nil {
 			return err
+		}
+		if page == "credential" {
+			return s.credentialPage(w, r, status, c, form, views.Credential{Form: views.ClusterForm{Form: v.Form, Inspection: inspection}})
 		}
 		v = existing(c.Cluster, v.Form)
 	}
@@ -222,19 +230,20 @@ func (s *Server) inspectKubeconfig(w http.ResponseWriter, r *http.Request) error
 	return s.clusterFormPage(w, r, status, v, form)
 }
 
-var editPage = regexp.MustCompile(`^/admin/clusters/([a-z0-9-]+)/edit$`)
+var editPage = regexp.MustCompile(`^/admin/clusters/([a-z0-9-]+)/(edit|credential)$`)
 
 // editedCluster is the cluster whose form asked for an inspection without
-// JavaScript: the form of an existing cluster does not hold its id.
-func editedCluster(r *http.Request) string {
+// JavaScript, and which of its forms: that of an existing cluster does not hold
+// its id.
+func editedCluster(r *http.Request) (id, page string) {
 	u, err := url.Parse(r.Referer())
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	if m := editPage.FindStringSubmatch(u.Path); m != nil {
-		return m[1]
+		return m[1], m[2]
 	}
-	return ""
+	return "", ""
 }
 
 func inspectionView(contexts []registry.Context, err error) *views.Inspection {

@@ -82,6 +82,8 @@ func (s *Server) routes() http.Handler {
 	post("/admin/clusters/{id}", clusterBody, s.updateCluster)
 	get("/admin/clusters/{id}/edit", s.editCluster)
 	post("/admin/clusters/{id}/test", smallBody, s.testCluster)
+	get("/admin/clusters/{id}/credential", s.showCredential)
+	post("/admin/clusters/{id}/credential", clusterBody, s.rotateCredential)
 	post("/admin/clusters/{id}/enable", smallBody, s.setClusterEnabled(true))
 	post("/admin/clusters/{id}/disable", smallBody, s.setClusterEnabled(false))
 	get("/admin/clusters/{id}/delete", s.askDeleteCluster)

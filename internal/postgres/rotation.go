@@ -1,0 +1,53 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"portolan/internal/fleet"
+)
+
+// KnownIdentity returns the namespace and UID of the newest passed test that
+// had one, whatever the credential mode was; "" = none.
+func (db *DB) KnownIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error) {
+	err = db.pool.QueryRow(ctx, `
+		SELECT uid_namespace, cluster_uid FROM connection_tests
+		WHERE cluster_id = $1 AND state = 'ok' AND cluster_uid <> '' ORDER BY id DESC LIMIT 1`, clusterID).Scan(&namespace, &uid)
+	if absent(err) {
+		return "", "", nil
+	}
+	return namespace, uid, wrap("known identity", err)
+}
+
+// TakeCredential puts the credential of c, which trial has tested, in the place
+// of the present one, and makes that trial the cluster's latest test: all of it
+// or nothing. It is CodeConflict when the row has moved on from c.Version or
+// the trial has ended otherwise.
+func (db *DB) TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, trial fleet.ConnectionTest, audit fleet.AuditEntry) error {
+	trial.Trial = false
+	return wrap("take credential", db.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE clusters SET credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
+				credential_hash = @credential_hash, fingerprint = @fingerprint, test_wanted = false,
+				version = version + 1, updated_at = now()
+			WHERE id = @id AND version = @version`, clusterArgs(c))
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return movedOn(ctx, tx, c.ID)
+		}
+		if err := storeCredential(ctx, tx, c, cred); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `
+			UPDATE connection_tests SET trial = false, credential_mode = $2 WHERE id = $1`, trial.ID, c.CredentialMode); err != nil {
+			return err
+		}
+		if err := saveTest(ctx, tx, trial); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	}))
+}

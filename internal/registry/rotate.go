@@ -1,0 +1,139 @@
+package registry
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"portolan/internal/fleet"
+)
+
+// maxTrial bounds the test of a new credential: a person waits for its end.
+const maxTrial = 25 * time.Second
+
+// CredentialFields are the fields of a cluster's form that make up its
+// credential. Rotating changes these and no others.
+var CredentialFields = []string{"credential_mode", "kubeconfig_path", "kubeconfig", "context"}
+
+// Rotate tests the credential that the form brings, and takes it in place of
+// the present one if it passes and leads to the same cluster. Otherwise the
+// present one stays, and the Error says why. The test is returned as far as it
+// went; without Checks, none was begun.
+func (r *Registry) Rotate(ctx context.Context, actor fleet.Actor, id string, form fleet.ClusterForm) (fleet.ConnectionTest, error) {
+	// Whoever asked may hang up: what was begun is brought to its end.
+	test, err := r.rotate(context.WithoutCancel(ctx), actor, id, form)
+	if err != nil {
+		return test, r.refused(ctx, actor, "rotate", id, err)
+	}
+	return test, nil
+}
+
+func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, form fleet.ClusterForm) (fleet.ConnectionTest, error) {
+	var test fleet.ConnectionTest
+	status, err := r.Store.ClusterStatus(ctx, id)
+	if err != nil {
+		return test, err
+	}
+	before := status.Cluster
+	// Not one part of the present credential is kept: a stored key is never
+	// sent to a server that came with another kubeconfig.
+	c, cred, err := r.read(r.replacing(ctx, before, form), nil)
+	if err != nil {
+		return test, err
+	}
+	c.Version = before.Version
+	raw := []byte(form["kubeconfig"])
+	if c.CredentialMode == fleet.CredentialMounted {
+		if raw, err = r.Kubeconfigs.Read(c.KubeconfigPath); err != nil {
+			return test, atField("kubeconfig_path", err)
+		}
+		c.CredentialHash = hashOf(raw)
+	}
+	namespace, uid, err := r.Store.KnownIdentity(ctx, id)
+	if err != nil {
+		return test, err
+	}
+	deadline := min(r.TestDeadline, maxTrial)
+	test = pendingTest(c, fleet.TriggerPerson, actor.Email, deadline)
+	test.Trial = true
+	if !r.slots.take(true) {
+		return fleet.ConnectionTest{}, fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
+	}
+	defer r.slots.free()
+	if test.ID, err = r.Store.BeginTest(ctx, test); err != nil {
+		return fleet.ConnectionTest{}, err
+	}
+	r.running.Add(1)
+	defer r.running.Done()
+	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, PinnedNamespace: namespace, PinnedUID: uid, Deadline: deadline}, true)
+	if r.ctx.Err() != nil {
+		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
+		return result, fleet.Unavailable("Portolan is shutting down; the present credential stays.")
+	}
+	if why := notTaken(result, uid, status.Test); why != nil {
+		result.State = fleet.TestFailed
+		r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, result) })
+		return result, why
+	}
+	entry := r.audit(actor, "rotate", id)
+	entry.Diff = difference(before, c)
+	if err := r.Store.TakeCredential(ctx, c, cred, result, entry); err != nil {
+		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
+		return result, err
+	}
+	r.changed(id)
+	return result, nil
+}
+
+// replacing is the cluster's form with the credential of another one. A mode
+// that is not named follows from what was brought; a context that is not named
+// stays while the new kubeconfig has it.
+func (r *Registry) replacing(ctx context.Context, before fleet.Cluster, typed fleet.ClusterForm) fleet.ClusterForm {
+	form := FormOf(before)
+	for _, field := range CredentialFields {
+		form[field] = typed[field]
+	}
+	if form["credential_mode"] == "" {
+		switch {
+		case strings.TrimSpace(form["kubeconfig"]) != "":
+			form["credential_mode"] = string(fleet.CredentialEncrypted)
+		case form["kubeconfig_path"] != "":
+			form["credential_mode"] = string(fleet.CredentialMounted)
+		default:
+			form["credential_mode"] = string(before.CredentialMode)
+		}
+	}
+	if _, given := typed["context"]; !given && before.Context != "" {
+		contexts, err := r.Inspect(ctx, form)
+		for _, c := range contexts {
+			if err == nil && c.Name == before.Context {
+				form["context"] = before.Context
+			}
+		}
+	}
+	return form
+}
+
+// notTaken says why a tested credential does not take the place of the present
+// one, or nil. known is the UID by which the cluster is recognised, latest the
+// latest test of the present credential.
+func notTaken(t fleet.ConnectionTest, known string, latest *fleet.ConnectionTest) error {
+	const stays = "The new credential was not taken, and the present one stays: "
+	var e *fleet.Error
+	switch check := t.Failed(); {
+	case t.State == fleet.TestFailed && check != nil:
+		e = &fleet.Error{Code: fleet.CodeInvalid, Message: stays + "it failed at " + string(check.Stage) + ". " + check.Message, Remedy: check.Remedy}
+	case t.State == fleet.TestFailed:
+		e = &fleet.Error{Code: fleet.CodeInvalid, Message: stays + "its test failed."}
+	case known != "" && t.Unrecognised && (latest == nil || latest.Credential.Server != t.Credential.Server):
+		e = &fleet.Error{
+			Code:    fleet.CodeInvalid,
+			Message: stays + "it leads to another server, and whether that is the same cluster could not be told.",
+			Remedy:  "Allow the identity to get the namespace by which the cluster is recognised, as rbac.yaml does.",
+		}
+	default:
+		return nil
+	}
+	e.Problems = fleet.Problems{"credential": strings.TrimPrefix(e.Message, stays)}
+	return e
+}

@@ -1,0 +1,107 @@
+package registry_test
+
+import (
+	"strings"
+	"testing"
+
+	"portolan/internal/fleet"
+)
+
+// rotate asks for another credential, and lets its test end in state after
+// during was called.
+func (b *bundle) rotate(id string, form fleet.ClusterForm, state fleet.TestState, during func()) error {
+	b.t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Rotate(b.t.Context(), admin, id, form)
+		done <- err
+	}()
+	if r := b.begun(); r.PinnedUID != "uid-1" {
+		b.t.Errorf("tested against the identity %q", r.PinnedUID)
+	}
+	during()
+	b.tester.end <- state
+	return <-done
+}
+
+func TestANewCredentialIsTakenOnceItHasPassed(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1", "label", "Mine", "namespace", "apps", "context", "main")
+	b.tested("c1", fleet.TestOK)
+	before := b.status("c1")
+
+	b.must(b.rotate("c1", fleet.ClusterForm{"kubeconfig": "another secret", "label": "Theirs"}, fleet.TestOK, func() {
+		s := b.status("c1")
+		if !s.IsTarget() || !s.Running || s.Cluster.CredentialHash != before.Cluster.CredentialHash {
+			t.Errorf("while it is tested: target %t, running %t", s.IsTarget(), s.Running)
+		}
+		wantCode(t, b.StartTest(t.Context(), admin, "c1"), fleet.CodeConflict)
+	}))
+	s := b.status("c1")
+	if !s.IsTarget() || s.Cluster.CredentialMode != fleet.CredentialEncrypted || s.Cluster.CredentialHash != hash("another secret") {
+		t.Fatalf("target %t (%s), credential %s %s", s.IsTarget(), s.WhyNotTarget(), s.Cluster.CredentialMode, s.Cluster.CredentialHash)
+	}
+	if s.Cluster.Label != "Mine" || s.Cluster.Version != before.Cluster.Version+1 {
+		t.Errorf("label %q, version %d after %d", s.Cluster.Label, s.Cluster.Version, before.Cluster.Version)
+	}
+	raw, err := b.Kubeconfig(t.Context(), &s.Cluster)
+	if b.must(err); string(raw) != "another secret" {
+		t.Errorf("kubeconfig %q", raw)
+	}
+	entries := b.audits("cluster.rotate")
+	if len(entries) != 1 || entries[0].Outcome != "ok" {
+		t.Errorf("audit %+v", entries)
+	}
+
+	// And back to the mounted file.
+	b.must(b.rotate("c1", fleet.ClusterForm{"credential_mode": "mounted", "kubeconfig_path": "two"}, fleet.TestOK, func() {}))
+	s = b.status("c1")
+	if !s.IsTarget() || s.Cluster.KubeconfigPath != "two" {
+		t.Errorf("target %t, path %q", s.IsTarget(), s.Cluster.KubeconfigPath)
+	}
+	_, err = b.db.Credential(t.Context(), "c1")
+	wantCode(t, err, fleet.CodeNotFound)
+}
+
+func TestTheOldCredentialStaysUnlessTheNewOnePasses(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	before := b.status("c1")
+	unchanged := func(after string) {
+		t.Helper()
+		s := b.status("c1")
+		if !s.IsTarget() || s.Running || s.Cluster.Fingerprint() != before.Cluster.Fingerprint() {
+			t.Errorf("after %s: target %t (%s), running %t", after, s.IsTarget(), s.WhyNotTarget(), s.Running)
+		}
+	}
+
+	err := b.rotate("c1", fleet.ClusterForm{"kubeconfig": "another"}, fleet.TestFailed, func() {})
+	if shown := shownAs(t, err, fleet.CodeInvalid); !strings.Contains(shown.Message, "connect") {
+		t.Errorf("it says %q", shown.Message)
+	}
+	unchanged("a failed test")
+	b.wantRefused("cluster.rotate", "cluster/c1", "stays")
+	due, err := b.db.DueTests(t.Context(), 1<<40, 0)
+	if b.must(err); len(due) > 0 {
+		t.Error("the failed trial made the cluster due for a test")
+	}
+
+	_, err = b.Rotate(t.Context(), admin, "c1", fleet.ClusterForm{"kubeconfig": "bad one"})
+	wantCode(t, err, fleet.CodeInvalid)
+	_, err = b.Rotate(t.Context(), admin, "c1", fleet.ClusterForm{"credential_mode": "encrypted"})
+	wantCode(t, err, fleet.CodeInvalid)
+	_, err = b.Rotate(t.Context(), admin, "c1", fleet.ClusterForm{"kubeconfig_path": "three"})
+	wantCode(t, err, fleet.CodeInvalid)
+	unchanged("refused ones")
+
+	// Somebody edits the cluster meanwhile.
+	err = b.rotate("c1", fleet.ClusterForm{"kubeconfig": "another"}, fleet.TestOK, func() {
+		_, err := b.Update(t.Context(), admin, "c1", form("c1", "label", "New", "version", "1"))
+		b.must(err)
+	})
+	wantCode(t, err, fleet.CodeConflict)
+	unchanged("an edit meanwhile")
+}

@@ -1,0 +1,66 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/go-chi/chi/v5"
+
+	"portolan/internal/fleet"
+	"portolan/internal/registry"
+	"portolan/views"
+)
+
+// showCredential shows the form that replaces a cluster's credential.
+func (s *Server) showCredential(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.Reads.ClusterStatus(r.Context(), chi.URLParam(r, "id"))
+	if err != nil {
+		return err
+	}
+	form := fleet.ClusterForm{}
+	for name, value := range registry.FormOf(c.Cluster) {
+		for _, field := range registry.CredentialFields {
+			if name == field {
+				form[name] = value
+			}
+		}
+	}
+	return s.credentialPage(w, r, http.StatusOK, c, form, views.Credential{Form: views.ClusterForm{Form: shownForm(form, nil)}})
+}
+
+// rotateCredential tests another credential and takes it if it passes. The
+// answer comes after the test, which is bounded.
+func (s *Server) rotateCredential(w http.ResponseWriter, r *http.Request) error {
+	id := chi.URLParam(r, "id")
+	form, err := readForm(r)
+	if err != nil {
+		return err
+	}
+	test, err := s.Registry.Rotate(r.Context(), actor(r), id, form)
+	if err == nil {
+		return s.done(w, r, "/admin/clusters/"+id, "The new credential passed its test and has taken the place of the old one.")
+	}
+	if !formAgain(err) {
+		return err
+	}
+	c, readErr := s.Reads.ClusterStatus(r.Context(), id)
+	if readErr != nil {
+		return readErr
+	}
+	v := views.Credential{Form: views.ClusterForm{Form: shownForm(form, err)}}
+	var why *fleet.Error
+	if errors.As(err, &why) && len(test.Checks) > 0 {
+		v.Problem, v.Remedy, v.Test = why.Message, why.Remedy, testView(&test)
+		v.Form.Form.Error = ""
+	}
+	return s.credentialPage(w, r, formStatus(err), c, form, v)
+}
+
+func (s *Server) credentialPage(w http.ResponseWriter, r *http.Request, status int, c fleet.Status, form fleet.ClusterForm, v views.Credential) error {
+	v.ID, v.Label = c.Cluster.ID, c.Cluster.Label
+	v.Present = credentialFacts(&c.Cluster, c.Test, time.Now())
+	s.offerCredentials(r.Context(), &v.Form, form)
+	return s.render(w, r, status, "Rotate the credential of "+v.Label, func(p views.Page) templ.Component { return views.CredentialPage(p, v) })
+}
