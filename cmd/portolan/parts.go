@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"portolan/internal/adapter"
+	"portolan/internal/fleet"
 	"portolan/internal/jobs"
 	"portolan/internal/kube"
 	"portolan/internal/notify"
@@ -68,7 +69,10 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 		Changed: func(id string) { p.clients.Forget(id) },
 	})
 	p.clients = kube.NewClients(p.registry, options)
-	p.adapter = adapter.New(p.clients, adapter.Options{})
+	p.adapter = adapter.New(p.clients, adapter.Options{Present: func(ctx context.Context, id string) (fleet.Cluster, error) {
+		status, err := p.db.ClusterStatus(ctx, id)
+		return status.Cluster, err
+	}})
 	p.operator = operate.New(operate.Options{
 		Store: p.db, Adapter: p.adapter, Sealer: sealer{ring}, Targets: p.registry, Logger: log,
 		Heartbeat: heartbeat(w.TakeoverAfter),

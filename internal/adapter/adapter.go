@@ -34,6 +34,9 @@ type Options struct {
 	LogQueueBytes        int           // what a slow viewer of logs may be behind; 16 MiB
 	LogReconnectInterval time.Duration // the longest wait before a broken log is read again; 3 s
 	LogRotationInterval  time.Duration // how often to look whether a followed log was rotated; 10 s, as kubelets do
+	// Present returns a cluster as it is now, for logs that outlive the
+	// credential they were opened with; nil: they keep to that one.
+	Present func(ctx context.Context, clusterID string) (fleet.Cluster, error)
 }
 
 func (o Options) withDefaults() Options {
@@ -69,6 +72,25 @@ type Adapter struct {
 // New returns an Adapter that speaks through clients.
 func New(clients Clients, opts Options) *Adapter {
 	return &Adapter{clients: clients, opts: opts.withDefaults(), now: time.Now, hub: &hub{feeds: map[feedKey]*feed{}}}
+}
+
+// renewal returns what gives the API of the cluster's present credential, or
+// nil where that cannot be told.
+func (a *Adapter) renewal(clusterID string) func(context.Context) *live.API {
+	return func(ctx context.Context) *live.API {
+		if a.opts.Present == nil {
+			return nil
+		}
+		cluster, err := a.opts.Present(ctx, clusterID)
+		if err != nil {
+			return nil
+		}
+		client, err := a.clients.Get(ctx, &cluster)
+		if err != nil {
+			return nil
+		}
+		return client.API
+	}
 }
 
 // Do works at a step for at most slice, or a little longer where a request is

@@ -13,12 +13,11 @@ import (
 
 // Reasons of failures that the adapter gives beside fleet's.
 const (
-	reasonNotFound     = "NotFound"
-	reasonUnauthorized = "Unauthorized"
-	reasonQuota        = "QuotaExceeded"
-	reasonAdmission    = "AdmissionDenied"
-	reasonTerminating  = "NamespaceTerminating"
-	reasonAddress      = "LoadBalancerTimeout"
+	reasonNotFound    = "NotFound"
+	reasonQuota       = "QuotaExceeded"
+	reasonAdmission   = "AdmissionDenied"
+	reasonTerminating = "NamespaceTerminating"
+	reasonAddress     = "LoadBalancerTimeout"
 )
 
 // refusal turns what the API server answered to an action on an object into a
@@ -50,7 +49,7 @@ func refusal(err error, action, object string) error {
 		return fail(fleet.ReasonForbidden, fmt.Sprintf("The cluster's credential may not %s %s: %s", action, object, text),
 			"Apply the role from the cluster's page (RBAC manifest), or use a credential that has it.")
 	case apierrors.IsUnauthorized(err):
-		return fail(reasonUnauthorized, fmt.Sprintf("The API server does not accept the cluster's credential (asked to %s %s).", action, object),
+		return fail(fleet.ReasonUnauthorized, fmt.Sprintf("The API server does not accept the cluster's credential (asked to %s %s).", action, object),
 			"Test the cluster and rotate its credential.")
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		return fail(fleet.ReasonInvalid, fmt.Sprintf("The API server refused %s: %s", object, text),

@@ -17,7 +17,8 @@ import (
 // source is the log of one container of one pod.
 type source struct {
 	api       *live.API
-	cluster   string // cluster id and hash of its credential
+	renewal   func(context.Context) *live.API // that of the present credential, or nil
+	cluster   string                          // cluster id and hash of its credential
 	namespace string
 	pod       string
 	uid       string
@@ -250,6 +251,8 @@ func (f *feed) run(ctx context.Context) {
 		}
 		if inspectErr == nil {
 			lost = false
+		} else if api := f.source.renewal(ctx); api != nil {
+			f.source.api = api // the credential may have been replaced
 		}
 		if err != nil && state.running && time.Since(opened) < time.Second {
 			if refused++; refused == 3 {

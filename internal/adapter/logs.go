@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,8 +34,9 @@ type LogStream struct {
 	resumed bool
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	wake    chan struct{} // holds a token while there may be something to take
-	drained chan struct{} // holds a token after something was taken
+	api     atomic.Pointer[live.API] // of the newest credential that was needed
+	wake    chan struct{}            // holds a token while there may be something to take
+	drained chan struct{}            // holds a token after something was taken
 
 	// Of Next alone.
 	at position
@@ -59,7 +61,7 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 	}
 	s := &LogStream{
 		adapter: a, query: q, limit: a.opts.LogQueueBytes, resumed: q.After != "",
-		origin:  source{api: client.API, cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
+		origin:  source{api: client.API, renewal: a.renewal(cluster.ID), cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
 		wake:    make(chan struct{}, 1),
 		drained: make(chan struct{}, 1),
 		at:      parsePosition(q.After),
@@ -84,6 +86,7 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 	if q.Container != "" && len(pods) > 0 && !slices.ContainsFunc(pods, func(p live.Pod) bool { return p.Has(q.Container) }) {
 		return nil, fleet.NotFound("No pod of %s that is there has a container %s.", q.Workload.Name, q.Container)
 	}
+	s.api.Store(client.API)
 	runCtx, cancelRun := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancelRun
 	s.running.Go(func() { s.run(runCtx, pods, selector, version) })
@@ -143,7 +146,7 @@ func (s *LogStream) run(ctx context.Context, pods []live.Pod, selector, version 
 	for ctx.Err() == nil {
 		opened := time.Now()
 		// Why it ended does not matter: a list shows what it would have.
-		_ = live.Watch(ctx, s.origin.api, live.Pods, s.origin.namespace, live.Query{Labels: selector}, version, seen)
+		_ = live.Watch(ctx, s.api.Load(), live.Pods, s.origin.namespace, live.Query{Labels: selector}, version, seen)
 		if time.Since(opened) > 5*time.Second {
 			wait = 200 * time.Millisecond
 		}
@@ -155,8 +158,11 @@ func (s *LogStream) run(ctx context.Context, pods []live.Pod, selector, version 
 		wait = min(2*wait, s.adapter.opts.LogReconnectInterval)
 		var list []live.Pod
 		var err error
-		if list, version, err = live.List[live.Pod](ctx, s.origin.api, live.Pods, s.origin.namespace, live.Query{Labels: selector}); err != nil {
+		if list, version, err = live.List[live.Pod](ctx, s.api.Load(), live.Pods, s.origin.namespace, live.Query{Labels: selector}); err != nil {
 			version = "0"
+			if api := s.origin.renewal(ctx); api != nil {
+				s.api.Store(api)
+			}
 			continue
 		}
 		for i := range list {
@@ -277,6 +283,7 @@ func (s *LogStream) container(p *live.Pod) string {
 
 func (s *LogStream) sourceOf(p *live.Pod) *source {
 	src := s.origin
+	src.api = s.api.Load()
 	src.pod, src.uid, src.container = p.Name, p.UID, s.container(p)
 	return &src
 }

@@ -170,9 +170,10 @@ func (f *Failure) Error() string { return f.Message }
 
 // Reasons of failures that Portolan itself gives; others are Kubernetes' own.
 const (
-	ReasonConflict        = "Conflict"    // an object of this name is not ours
-	ReasonForbidden       = "Forbidden"   // the credential lacks a permission
-	ReasonUnreachable     = "Unreachable" // the API server does not answer
+	ReasonConflict        = "Conflict"     // an object of this name is not ours
+	ReasonForbidden       = "Forbidden"    // the credential lacks a permission
+	ReasonUnauthorized    = "Unauthorized" // the API server does not accept the credential
+	ReasonUnreachable     = "Unreachable"  // the API server does not answer
 	ReasonDeadline        = "DeadlineExceeded"
 	ReasonAnotherCluster  = "AnotherCluster"  // the credential leads elsewhere than before
 	ReasonTargetChanged   = "TargetChanged"   // no longer a target when the work began

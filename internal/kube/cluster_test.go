@@ -9,10 +9,8 @@ import (
 	"testing"
 	"time"
 
-	core "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
 
 	"portolan/internal/clustertest"
@@ -88,56 +86,13 @@ func TestAdminPasses(t *testing.T) {
 
 // applyManifest applies the published manifest with an administrator's rights,
 // and returns a kubeconfig of the identity in it.
-func applyManifest(t *testing.T, raw []byte, cluster *fleet.Cluster, change func(*rbac.Role)) []byte {
+func applyManifest(t *testing.T, raw []byte, cluster *fleet.Cluster) []byte {
 	t.Helper()
-	client := clustertest.Client(t, raw)
 	text, err := kube.RBACManifest(cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := t.Context()
-	for doc := range strings.SplitSeq(string(text), "\n---\n") {
-		var kind metav1.TypeMeta
-		decode := func(into any) {
-			t.Helper()
-			if err := yaml.UnmarshalStrict([]byte(doc), into); err != nil {
-				t.Fatalf("%v in\n%s", err, doc)
-			}
-		}
-		if err := yaml.Unmarshal([]byte(doc), &kind); err != nil {
-			t.Fatalf("%v in\n%s", err, doc)
-		}
-		var err error
-		switch kind.Kind {
-		case "":
-			continue // the comment at the top
-		case "Namespace":
-			var ns core.Namespace
-			decode(&ns)
-			_, err = client.CoreV1().Namespaces().Create(ctx, &ns, metav1.CreateOptions{})
-			clustertest.DeleteNamespace(t, client, ns.Name)
-		case "ServiceAccount":
-			var sa core.ServiceAccount
-			decode(&sa)
-			_, err = client.CoreV1().ServiceAccounts(sa.Namespace).Create(ctx, &sa, metav1.CreateOptions{})
-		case "Role":
-			var role rbac.Role
-			decode(&role)
-			if change != nil {
-				change(&role)
-			}
-			_, err = client.RbacV1().Roles(role.Namespace).Create(ctx, &role, metav1.CreateOptions{})
-		case "RoleBinding":
-			var binding rbac.RoleBinding
-			decode(&binding)
-			_, err = client.RbacV1().RoleBindings(binding.Namespace).Create(ctx, &binding, metav1.CreateOptions{})
-		default:
-			t.Fatalf("the manifest has a %q", kind.Kind)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	clustertest.ApplyManifest(t, raw, text)
 	return clustertest.AccountKubeconfig(t, raw, cluster.Namespace, "portolan")
 }
 
@@ -163,7 +118,7 @@ func TestB7ManifestPasses(t *testing.T) {
 	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
 	cluster := clusterRow(clustertest.UniqueName("test"))
 	cluster.RuntimeNamespaces = map[string]string{"hermes": clustertest.UniqueName("test")}
-	account := applyManifest(t, raw, &cluster, nil)
+	account := applyManifest(t, raw, &cluster)
 	test := eventually(t, kube.TestRequest{Cluster: cluster, Kubeconfig: account},
 		func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
 	logChecks(t, test)
@@ -184,7 +139,7 @@ func TestB7EachVerbIsNeeded(t *testing.T) {
 	t.Parallel()
 	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
 	cluster := clusterRow(clustertest.UniqueName("test"))
-	account := applyManifest(t, raw, &cluster, nil)
+	account := applyManifest(t, raw, &cluster)
 	req := kube.TestRequest{Cluster: cluster, Kubeconfig: account}
 	eventually(t, req, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
 	roles := clustertest.Client(t, raw).RbacV1().Roles(cluster.Namespace)
@@ -250,7 +205,7 @@ func TestNamespaceStates(t *testing.T) {
 
 	// A scoped identity that may neither see nor make the second namespace.
 	scoped := clusterRow(clustertest.UniqueName("test"))
-	account := applyManifest(t, raw, &scoped, nil)
+	account := applyManifest(t, raw, &scoped)
 	eventually(t, kube.TestRequest{Cluster: scoped, Kubeconfig: account}, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
 	scoped.RuntimeNamespaces = map[string]string{"hermes": clustertest.UniqueName("absent")}
 	test = tester.Run(t.Context(), kube.TestRequest{Cluster: scoped, Kubeconfig: account}, nil)

@@ -112,6 +112,8 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 				return 0, err
 			}
 			request.PinnedUID = "" // compared; once for a hold is enough
+		case errors.As(err, &failed) && failed.Reason == fleet.ReasonUnauthorized && r.replaced(ctx):
+			return r.retry(ctx, step, errReplaced, result)
 		case errors.As(err, &failed):
 			return 0, r.fail(ctx, failed, result)
 		case r.wanted.Err() != nil:
@@ -122,6 +124,21 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			return r.wait(ctx, step, result)
 		}
 	}
+}
+
+// errReplaced is why a credential that was refused is not the end.
+var errReplaced = errors.New("its credential was replaced meanwhile")
+
+// replaced reports whether the cluster has another credential than the one that
+// the work began with.
+func (r *run) replaced(ctx context.Context) bool {
+	now, err := r.Store.ClusterStatus(ctx, r.op.ClusterID)
+	if err != nil {
+		return false
+	}
+	then, c := &r.cluster, &now.Cluster
+	return c.CredentialHash != then.CredentialHash || c.CredentialMode != then.CredentialMode ||
+		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context
 }
 
 // do works at a step. A cancel ends the steps that only wait at once; those

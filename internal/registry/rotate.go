@@ -13,7 +13,11 @@ const maxTrial = 25 * time.Second
 
 // CredentialFields are the fields of a cluster's form that make up its
 // credential. Rotating changes these and no others.
-var CredentialFields = []string{"credential_mode", "kubeconfig_path", "kubeconfig", "context"}
+var CredentialFields = []string{
+	"credential_mode", "kubeconfig_path", "kubeconfig", "context",
+	"cloud_credential", "aws_access_key_id", "aws_secret_access_key", "gcp_service_account",
+	"azure_tenant_id", "azure_client_id", "azure_client_secret",
+}
 
 // Rotate tests the credential that the form brings, and takes it in place of
 // the present one if it passes and leads to the same cluster. Otherwise the
@@ -37,9 +41,14 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	before := status.Cluster
 	// Not one part of the present credential is kept: a stored key is never
 	// sent to a server that came with another kubeconfig.
-	c, cred, err := r.read(r.replacing(ctx, before, form), nil)
+	replacing := r.replacing(ctx, before, form)
+	c, cred, err := r.read(replacing, nil)
 	if err != nil {
 		return test, err
+	}
+	var cloud fleet.CloudCredential
+	if _, typed := replacing.CloudCredential(fleet.CloudIdentity{}, fleet.Problems{}); typed != nil {
+		cloud = *typed
 	}
 	c.Version = before.Version
 	raw := []byte(form["kubeconfig"])
@@ -65,7 +74,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	r.running.Add(1)
 	defer r.running.Done()
-	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, PinnedNamespace: namespace, PinnedUID: uid, Deadline: deadline}, true)
+	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, Cloud: cloud, PinnedNamespace: namespace, PinnedUID: uid, Deadline: deadline}, true)
 	if r.ctx.Err() != nil {
 		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
 		return result, fleet.Unavailable("Portolan is shutting down; the present credential stays.")
