@@ -45,22 +45,41 @@ func (s *source) read(ctx context.Context, o corev1.PodLogOptions, see func(bloc
 		return err
 	}
 	defer body.Close()
+	return readLines(body, see)
+}
+
+// nodeMessage is what a node says in the place of a log that it cannot give,
+// such as "unable to retrieve container logs for containerd://…" of a container
+// that it has removed. It comes with the status 200, as a log would.
+type nodeMessage string
+
+func (m nodeMessage) Error() string { return string(m) }
+
+// readLines shows see the lines of a log that was asked for with timestamps.
+// The error is a nodeMessage when it is none.
+func readLines(body io.Reader, see func(block) error) error {
 	reader := newLineReader()
+	begun := false
+	show := func(b block) error {
+		if len(b.lines) == 0 {
+			return nil
+		}
+		if !begun && b.lines[0].at == 0 {
+			return nodeMessage(b.lines[0].text)
+		}
+		begun = true
+		return see(b)
+	}
 	for {
 		n, err := body.Read(reader.room())
 		if n > 0 {
-			if b := reader.take(n); len(b.lines) > 0 {
-				if err := see(b); err != nil {
-					return err
-				}
+			if err := show(reader.take(n)); err != nil {
+				return err
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			if b := reader.rest(); len(b.lines) > 0 {
-				return see(b)
-			}
-			return nil
+			return show(reader.rest())
 		case err != nil:
 			return err
 		}
@@ -338,12 +357,18 @@ func (f *feed) follow(ctx context.Context) error {
 		// Another run of the container has a log of its own. What the one
 		// before said last is read first.
 		if skip.after.at != 0 {
-			_ = f.source.read(ctx, corev1.PodLogOptions{Previous: true, SinceTime: since(skip.after)}, func(b block) error {
+			err := f.source.read(ctx, corev1.PodLogOptions{Previous: true, SinceTime: since(skip.after)}, func(b block) error {
 				f.pass(skip.pass(b.lines), "")
 				return nil
 			})
+			gap := ""
+			if err != nil && ctx.Err() == nil {
+				gap = "Lines may be missing here: the log before the restart cannot be read: " + apiMessage(err)
+			}
 			if skip.state == skipping {
-				f.pass(skip.end(), "")
+				f.pass(skip.end(), gap)
+			} else {
+				f.pass(nil, gap)
 			}
 		}
 		f.mu.Lock()

@@ -2,6 +2,7 @@ package adapter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -338,7 +339,7 @@ func (s *LogStream) attach(ctx context.Context, p *live.Pod, whole bool, see fun
 func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 	for i := range pods {
 		src := s.sourceOf(&pods[i])
-		lines, err := src.tail(ctx, s.query, corev1.PodLogOptions{Previous: true})
+		lines, err := s.tailPrevious(ctx, src)
 		switch {
 		case apierrors.IsBadRequest(err) || apierrors.IsNotFound(err):
 			s.note(ctx, "Container %s of pod %s has not been restarted, so there is no log before.", src.container, src.pod)
@@ -356,6 +357,25 @@ func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 	s.err = io.EOF
 	s.mu.Unlock()
 	signal(s.wake)
+}
+
+// tailPrevious reads the last lines of a container before its last restart. A
+// node that has just removed the run before that one still takes it, for a
+// moment, for the one that was asked for, and is asked again.
+func (s *LogStream) tailPrevious(ctx context.Context, src *source) ([]line, error) {
+	const tries = 10
+	for try := 1; ; try++ {
+		lines, err := src.tail(ctx, s.query, corev1.PodLogOptions{Previous: true})
+		var message nodeMessage
+		if !errors.As(err, &message) || try == tries {
+			return lines, err
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // after is where the viewer's earlier reading of a source ended.

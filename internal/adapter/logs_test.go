@@ -414,6 +414,16 @@ func TestLineReaderCutsWhatIsTooLong(t *testing.T) {
 	}
 }
 
+func TestWhatANodeSaysInPlaceOfALogIsNoLine(t *testing.T) {
+	t.Parallel()
+	none := func(block) error { t.Error("a line"); return nil }
+	var message nodeMessage
+	err := readLines(strings.NewReader("unable to retrieve container logs for containerd://0123"), none)
+	if !errors.As(err, &message) || apiMessage(err) != "unable to retrieve container logs for containerd://0123" {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestPositionsSurviveTheirText(t *testing.T) {
 	t.Parallel()
 	p := position{logKey("uid", "main"): {1767323045000000001, 3}, logKey("uid2", "main"): {1767323045000000002, 1}}
