@@ -146,7 +146,8 @@ func (s *stream) until(t testing.TB, limit time.Duration, what string, look func
 		select {
 		case m, ok := <-s.messages:
 			if !ok {
-				t.Fatalf("%s: the stream ended after %d messages: %v", what, len(read), s.err)
+				t.Fatalf("%s: the stream ended after %d messages, the last two: %s; %s: %v",
+					what, len(read), lastOf(read[:max(0, len(read)-1)]), lastOf(read), s.err)
 			}
 			read = append(read, m)
 			if look(m) {
