@@ -60,6 +60,7 @@ func filled(text string) map[string]templ.Component {
 		"login":           LoginPage(Page{}, Login{Form: form, Next: text}),
 		"failure":         FailurePage(p, fail),
 		"invite":          InvitePage(Page{}, Invite{Form: form}),
+		"audit":           AuditPage(p, Audit{Form: ui.Form{Values: map[string][]string{"actor": {text}, "from": {text}}, Errors: map[string]string{"from": text}}, Actions: []string{text}, Outcomes: []string{"ok"}, CSV: "/x", JSONL: "/y", Rows: []AuditRow{{At: now, Actor: text, Address: text, Action: text, Target: text, Href: "/x", Outcome: "refused", Reason: text, Times: 3, Changes: []AuditChange{{text, text, text}, {text, "", ""}, {text, text, text}}}, {Outcome: "ok", Changes: []AuditChange{{text, text, text}}}}}),
 		"users":           UsersPage(p, Users{Query: text, Form: form, Rows: []UserRow{{ID: "u1", Email: text, Role: text, Version: text, Self: true, Sessions: 2, SeenAt: now, Since: now}, {ID: "u2", Disabled: true}}, Invites: []InviteRow{{ID: "i1", Email: text, Role: text, By: text, EndsAt: now}}}),
 		"invited":         InvitedPage(p, Invited{Email: text, Role: text, Link: text, EndsAt: now}),
 		"profile":         ProfilePage(p, Profile{Email: text, Role: text, Form: form, Sessions: []SessionRow{{ID: "s1", Browser: text, Address: text, SeenAt: now}, {Current: true}}}),

@@ -23,6 +23,7 @@ var access = map[string]fleet.Role{
 	"POST /profile/password":          fleet.RoleViewer,
 	"POST /profile/sessions/end":      fleet.RoleViewer,
 	"POST /profile/sessions/{id}/end": fleet.RoleViewer,
+	"GET /admin/audit":                fleet.RoleAdmin,
 	"GET /admin/users":                fleet.RoleAdmin,
 	"POST /admin/users/invite":        fleet.RoleAdmin,
 	"POST /admin/invites/{id}/delete": fleet.RoleAdmin,

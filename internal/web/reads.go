@@ -51,6 +51,11 @@ type Reads interface {
 	// Invites returns the newest invitations that nobody has accepted yet.
 	Invites(ctx context.Context) ([]fleet.Invite, error)
 
+	// AuditEntries returns one page of the record, newest first.
+	AuditEntries(ctx context.Context, f fleet.AuditFilter) (fleet.Page[fleet.AuditEntry], error)
+	// EachAuditEntry calls do with every entry, newest first, until it fails.
+	EachAuditEntry(ctx context.Context, f fleet.AuditFilter, do func(fleet.AuditEntry) error) error
+
 	// Operations returns one page of operations, newest first, without steps.
 	Operations(ctx context.Context, f fleet.OperationFilter) (fleet.Page[fleet.Operation], error)
 	// OperationsOf returns the newest operations of a workload, without steps.

@@ -63,6 +63,7 @@ func (s *Server) routes() http.Handler {
 	post("/profile/password", smallBody, s.changePassword)
 	post("/profile/sessions/end", smallBody, s.endOtherSessions)
 	post("/profile/sessions/{id}/end", smallBody, s.endOwnSession)
+	r.Get("/admin/audit", s.guard("GET /admin/audit", smallBody, 0, s.showAudit))
 	get("/admin/users", s.listUsers)
 	post("/admin/users/invite", smallBody, s.inviteUser)
 	post("/admin/invites/{id}/delete", smallBody, s.withdrawInvite)

@@ -1,6 +1,6 @@
 // The keyboard: / finds, g and a letter goes, ? helps.
 (() => {
-  const places = { h: "/", w: "/workloads", d: "/deploy", o: "/operations", c: "/admin/clusters", u: "/admin/users" };
+  const places = { h: "/", w: "/workloads", d: "/deploy", o: "/operations", c: "/admin/clusters", u: "/admin/users", a: "/admin/audit" };
   let going = 0;
 
   addEventListener("keydown", (e) => {
