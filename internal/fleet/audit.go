@@ -32,7 +32,7 @@ var AuditActions = []string{
 	"login", "logout", "setup", "request",
 	"user.create", "user.invite", "user.withdraw-invite", "user.accept-invite", "user.role", "user.disable", "user.enable",
 	"user.end-sessions", "user.end-session", "user.password", "user.reset-password", "user.delete",
-	"cluster.create", "cluster.update", "cluster.test", "cluster.enable", "cluster.disable", "cluster.delete",
+	"cluster.create", "cluster.update", "cluster.test", "cluster.rotate", "cluster.enable", "cluster.disable", "cluster.delete",
 	"workload.deploy", "workload.update", "workload.stop", "workload.start", "workload.restart", "workload.redeploy",
 	"workload.scale", "workload.rollback", "workload.delete", "workload.forget", "operation.cancel",
 	"audit.export",

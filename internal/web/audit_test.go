@@ -43,7 +43,7 @@ func TestAuditPage(t *testing.T) {
 		"from=2020-01-02&to=2020-01-03":             "workload.stop cluster.delete",
 		"from=2020-01-02&to=2020-01-02&outcome=ok":  "",
 		"actor=bo@example.com&action=workload.stop": "workload.stop",
-		"actor=%00%ff": "",
+		"actor=%00%ff":                              "",
 	} {
 		a := admin.get("/admin/audit?" + query)
 		var got []string
