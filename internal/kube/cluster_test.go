@@ -2,7 +2,6 @@ package kube_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,18 +83,6 @@ func TestAdminPasses(t *testing.T) {
 	}
 }
 
-// applyManifest applies the published manifest with an administrator's rights,
-// and returns a kubeconfig of the identity in it.
-func applyManifest(t *testing.T, raw []byte, cluster *fleet.Cluster) []byte {
-	t.Helper()
-	text, err := kube.RBACManifest(cluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clustertest.ApplyManifest(t, raw, text)
-	return clustertest.AccountKubeconfig(t, raw, cluster.Namespace, "portolan")
-}
-
 // eventually tests until the API server's authoriser has seen the new roles.
 func eventually(t *testing.T, req kube.TestRequest, done func(fleet.ConnectionTest) bool) fleet.ConnectionTest {
 	t.Helper()
@@ -111,83 +98,6 @@ func eventually(t *testing.T, req kube.TestRequest, done func(fleet.ConnectionTe
 			t.Fatal("did not come to the expected end")
 		}
 	}
-}
-
-func TestB7ManifestPasses(t *testing.T) {
-	t.Parallel()
-	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
-	cluster := clusterRow(clustertest.UniqueName("test"))
-	cluster.RuntimeNamespaces = map[string]string{"hermes": clustertest.UniqueName("test")}
-	account := applyManifest(t, raw, &cluster)
-	test := eventually(t, kube.TestRequest{Cluster: cluster, Kubeconfig: account},
-		func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
-	logChecks(t, test)
-	for _, row := range test.Permissions {
-		if !row.Allowed {
-			t.Errorf("%s in %s is not granted by the manifest", row.Permission, row.Namespace)
-		}
-	}
-	if want := "system:serviceaccount:" + cluster.Namespace + ":portolan"; test.Identity != want {
-		t.Errorf("identity %q, want %q", test.Identity, want)
-	}
-	if test.UIDNamespace != cluster.Namespace {
-		t.Errorf("pinned by %q, want %q", test.UIDNamespace, cluster.Namespace)
-	}
-}
-
-func TestB7EachVerbIsNeeded(t *testing.T) {
-	t.Parallel()
-	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
-	cluster := clusterRow(clustertest.UniqueName("test"))
-	account := applyManifest(t, raw, &cluster)
-	req := kube.TestRequest{Cluster: cluster, Kubeconfig: account}
-	eventually(t, req, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
-	roles := clustertest.Client(t, raw).RbacV1().Roles(cluster.Namespace)
-	whole, err := roles.Get(t.Context(), "portolan", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range fleet.Permissions {
-		if p.Optional {
-			continue
-		}
-		less := whole.DeepCopy()
-		less.ResourceVersion = ""
-		less.Rules = without(whole.Rules, p)
-		if _, err := roles.Update(t.Context(), less, metav1.UpdateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		resource := p.Resource
-		if p.Group != "" {
-			resource += "." + p.Group
-		}
-		want := fmt.Sprintf("may not: %s %s in namespace %s.", p.Verb, resource, cluster.Namespace)
-		test := eventually(t, req, func(test fleet.ConnectionTest) bool {
-			failed := test.Failed()
-			return failed != nil && failed.Stage == fleet.StagePermissions && strings.Contains(failed.Message, want)
-		})
-		check(t, test, fleet.StagePermissions, fleet.CheckFailed, "/admin/clusters/real/rbac.yaml")
-		check(t, test, fleet.StageExposure, fleet.CheckSkipped)
-	}
-}
-
-// without returns rules that grant all they did but p.
-func without(rules []rbac.PolicyRule, p fleet.Permission) []rbac.PolicyRule {
-	var out []rbac.PolicyRule
-	for _, rule := range rules {
-		for _, resource := range rule.Resources {
-			one := rbac.PolicyRule{APIGroups: rule.APIGroups, Resources: []string{resource}}
-			for _, verb := range rule.Verbs {
-				if rule.APIGroups[0] != p.Group || resource != p.Resource || verb != p.Verb {
-					one.Verbs = append(one.Verbs, verb)
-				}
-			}
-			if len(one.Verbs) > 0 {
-				out = append(out, one)
-			}
-		}
-	}
-	return out
 }
 
 func TestNamespaceStates(t *testing.T) {
