@@ -57,6 +57,7 @@ type Cluster struct {
 	Credential             []Fact
 	Namespaces             []Fact
 	ExposureFacts          []Fact
+	Features               []Fact // what the optional stages of the latest test switch on and off
 	History                []TestRow
 	Workloads              []WorkloadRow
 	WorkloadCount          int

@@ -24,6 +24,8 @@ type TargetCard struct {
 	Provider, Region   string
 	Version, Exposure  string
 	TestedAt           time.Time
+	Storage            string // why volumes may want a storage class named; "" = there is a default
+	PullSecrets        string // what is wrong with the cluster's pull secrets; "" = nothing
 }
 
 // NotOffered is a cluster that is no target, and why.

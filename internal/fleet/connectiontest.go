@@ -5,8 +5,8 @@ import "time"
 // Stage names one line of a connection test.
 type Stage string
 
-// The stages in the order in which they run. Those from StageMetrics on are
-// optional: they switch features off and never fail the test.
+// The stages in the order in which they run. Those from StagePullSecrets on are
+// optional: they warn or switch features off, and never fail the test.
 const (
 	StageCredential   Stage = "credential"
 	StageResolve      Stage = "resolve"
@@ -17,6 +17,7 @@ const (
 	StageNamespaces   Stage = "namespaces"
 	StagePermissions  Stage = "permissions"
 	StageExposure     Stage = "exposure"
+	StagePullSecrets  Stage = "pull-secrets"
 	StageMetrics      Stage = "metrics"
 	StageExec         Stage = "exec"
 	StageStorage      Stage = "storage"
@@ -26,7 +27,7 @@ const (
 // Stages lists every Stage in the order in which they run.
 var Stages = []Stage{
 	StageCredential, StageResolve, StageConnect, StageTLS, StageAuthenticate, StageVersion,
-	StageNamespaces, StagePermissions, StageExposure, StageMetrics, StageExec, StageStorage, StageNetwork,
+	StageNamespaces, StagePermissions, StageExposure, StagePullSecrets, StageMetrics, StageExec, StageStorage, StageNetwork,
 }
 
 // CheckState is the state of one stage.
@@ -115,7 +116,11 @@ func (t *ConnectionTest) Failed() *Check {
 	return nil
 }
 
-// Feature reports whether the optional stage found its feature usable.
+// Features are the optional stages that switch something off.
+var Features = []Stage{StageMetrics, StageExec, StageStorage, StageNetwork}
+
+// Feature reports whether an optional stage found its feature usable, and what
+// it said.
 func (t *ConnectionTest) Feature(s Stage) (ok bool, reason string) {
 	for _, c := range t.Checks {
 		if c.Stage == s {

@@ -47,6 +47,9 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
+	if _, ok := into.(*metav1.PartialObjectMetadataList); ok {
+		req.Header.Set("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

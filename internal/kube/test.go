@@ -165,6 +165,7 @@ var stages = []struct {
 	{stage: fleet.StageNamespaces, run: (*run).namespaces},
 	{stage: fleet.StagePermissions, run: (*run).permissions},
 	{stage: fleet.StageExposure, run: (*run).exposure},
+	{stage: fleet.StagePullSecrets, optional: true, run: (*run).pullSecrets},
 	{stage: fleet.StageMetrics, optional: true, run: (*run).metrics},
 	{stage: fleet.StageExec, optional: true, run: (*run).exec},
 	{stage: fleet.StageStorage, optional: true, run: (*run).storage},
@@ -187,6 +188,10 @@ func failed(remedy, format string, args ...any) outcome {
 
 func warned(remedy, format string, args ...any) outcome {
 	return outcome{state: fleet.CheckWarning, message: fmt.Sprintf(format, args...), remedy: remedy}
+}
+
+func skipped(format string, args ...any) outcome {
+	return outcome{state: fleet.CheckSkipped, message: fmt.Sprintf(format, args...)}
 }
 
 // timedOut reports whether err is the end of a wait rather than an answer.

@@ -60,6 +60,7 @@ func (s *Server) clusterView(ctx context.Context, id string, role fleet.Role) (v
 	if status.Test != nil {
 		v.Version = status.Test.ServerVersion
 		v.Permissions = grids(status.Test.Permissions)
+		v.Features = featureFacts(status.Test)
 	}
 	v.Credential = credentialFacts(c, status.Test, time.Now())
 	if err := s.Registry.CheckSealed(ctx, c); err != nil {
@@ -186,6 +187,28 @@ func exposureFacts(e fleet.Exposure) []views.Fact {
 			views.Fact{Name: "Source ranges", Value: strings.Join(e.SourceRanges, ", "), Mono: true},
 			views.Fact{Name: "Annotations", Value: pairs(e.Annotations), Mono: true},
 			views.Fact{Name: "Address within", Value: ui.Took(e.LoadBalancerTimeout)})
+	}
+	return out
+}
+
+// featureFacts says which features are off at the cluster, and why, in the
+// words of the test.
+func featureFacts(t *fleet.ConnectionTest) []views.Fact {
+	names := map[fleet.Stage]string{
+		fleet.StageMetrics: "CPU and memory use", fleet.StageExec: "Terminals",
+		fleet.StageStorage: "Volumes by default", fleet.StageNetwork: "Network policies",
+	}
+	var out []views.Fact
+	for _, stage := range fleet.Features {
+		f := views.Fact{Name: names[stage], Status: ui.Status{Tone: ui.OK, Word: "on"}}
+		ok, reason := t.Feature(stage)
+		if !ok {
+			f.Value, f.Status = reason, ui.Status{Tone: ui.Warning, Word: "off"}
+			if stage == fleet.StageStorage || stage == fleet.StageNetwork {
+				f.Status.Word = "not sure"
+			}
+		}
+		out = append(out, f)
 	}
 	return out
 }

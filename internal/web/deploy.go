@@ -136,6 +136,14 @@ func targetCard(s *fleet.Status) views.TargetCard {
 	}
 	if s.Test != nil {
 		card.Version, card.TestedAt = s.Test.ServerVersion, s.Test.FinishedAt
+		if ok, reason := s.Test.Feature(fleet.StageStorage); !ok {
+			card.Storage = reason
+		}
+		for _, c := range s.Test.Checks {
+			if c.Stage == fleet.StagePullSecrets && c.State == fleet.CheckWarning {
+				card.PullSecrets = c.Message
+			}
+		}
 	}
 	return card
 }
