@@ -60,8 +60,10 @@ func (k kubeconfigs) Inspect(raw []byte, mode fleet.CredentialMode, path string)
 	return contexts(inspection), nil
 }
 
-func (k kubeconfigs) Check(raw []byte, mode fleet.CredentialMode, path, context string) error {
-	_, err := kube.Parse(raw, k.options(mode, path, context))
+func (k kubeconfigs) Check(raw []byte, mode fleet.CredentialMode, path, context string, cloud fleet.Cloud) error {
+	options := k.options(mode, path, context)
+	options.Cloud.Cloud = cloud
+	_, err := kube.Parse(raw, options)
 	return err
 }
 

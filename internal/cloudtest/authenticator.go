@@ -2,6 +2,7 @@ package cloudtest
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -37,4 +38,8 @@ func Authenticator(t testing.TB, check Check) string {
 // Admin is a user of that name with all rights.
 func Admin(name string) authentication.UserInfo {
 	return authentication.UserInfo{Username: name, Groups: []string{"system:masters"}}
+}
+
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

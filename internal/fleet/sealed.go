@@ -9,8 +9,9 @@ import (
 // What sealed values are for. A value opens only for the purpose, and for the
 // subject, that it was sealed with.
 const (
-	PurposeKubeconfig     = "kubeconfig"
-	PurposeReleaseSecrets = "release-secrets"
+	PurposeKubeconfig      = "kubeconfig"
+	PurposeCloudCredential = "cloud-credential"
+	PurposeReleaseSecrets  = "release-secrets"
 )
 
 // ReleaseSubject is whose the sealed secrets of a release are. Releases that

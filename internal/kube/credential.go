@@ -61,7 +61,7 @@ func (o ParseOptions) load(r resolved) (*credential, *refusal) {
 			return nil, refused
 		}
 	case r.user.Exec != nil:
-		c.recipe, refused = readExec(r)
+		c.recipe, refused = o.readExec(r)
 		return c, refused
 	case c.token == "":
 		return nil, refuse(serviceAccountRemedy, "The %s has no credential: neither a client certificate nor a token.", user)

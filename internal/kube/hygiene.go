@@ -71,7 +71,7 @@ func refuseServer(cluster, server string) *refusal {
 func (o ParseOptions) refuseUser(r resolved) *refusal {
 	u, name := r.user, quote(r.userID)
 	if u.Exec != nil {
-		if _, refused := readExec(r); refused != nil {
+		if _, refused := o.readExec(r); refused != nil {
 			return refused
 		}
 	}
@@ -107,13 +107,13 @@ func fileRefusal(what, name, field string) *refusal {
 
 // readExec returns how the token of a cloud's stanza is made in its program's
 // place, or why it cannot be.
-func readExec(r resolved) (cloud.Recipe, *refusal) {
+func (o ParseOptions) readExec(r resolved) (cloud.Recipe, *refusal) {
 	exec, user := r.user.Exec, quote(r.userID)
 	stanza := cloud.Stanza{Command: exec.Command, Args: exec.Args, Env: map[string]string{}, Server: r.cluster.Server}
 	for _, e := range exec.Env {
 		stanza.Env[e.Name] = e.Value
 	}
-	recipe, refused, ours := cloud.Recognise(stanza)
+	recipe, refused, ours := cloud.Recognise(stanza, o.Cloud.Cloud)
 	switch {
 	case !ours:
 		return nil, refuse(serviceAccountRemedy,

@@ -35,6 +35,11 @@ var sealedColumns = []sealedColumn{
 		keyID: "key_id", data: "sealed", subject: "cluster_id", former: "''",
 	},
 	{
+		kind: "cloud credentials", purpose: fleet.PurposeCloudCredential, table: "cluster_cloud_credentials",
+		key:   []sealedKeyPart{{"cluster_id", "text"}},
+		keyID: "key_id", data: "sealed", subject: "cluster_id", former: "''",
+	},
+	{
 		kind: "release secrets", purpose: fleet.PurposeReleaseSecrets, table: "releases",
 		key:   []sealedKeyPart{{"workload_id", "uuid"}, {"number", "integer"}},
 		keyID: "sealed_key_id", data: "sealed_secrets",

@@ -71,7 +71,7 @@ func (f *folder) Inspect(raw []byte, _ fleet.CredentialMode, _ string) ([]regist
 	return []registry.Context{{Name: string(raw)}}, nil
 }
 
-func (f *folder) Check(raw []byte, _ fleet.CredentialMode, _, _ string) error {
+func (f *folder) Check(raw []byte, _ fleet.CredentialMode, _, _ string, _ fleet.Cloud) error {
 	if strings.HasPrefix(string(raw), "bad") {
 		return fleet.Problems{"kubeconfig": "is no kubeconfig"}.Err()
 	}

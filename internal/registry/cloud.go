@@ -3,12 +3,10 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"portolan/internal/fleet"
 )
-
-// cloudPurpose binds sealed cloud credentials to their clusters.
-const cloudPurpose = "cloud credential"
 
 // CloudCredential returns what is sealed for the tokens of a managed cluster;
 // zero where nothing is.
@@ -20,15 +18,12 @@ func (r *Registry) CloudCredential(ctx context.Context, c *fleet.Cluster) (cred 
 	if err != nil {
 		return cred, err
 	}
-	text, err := r.Sealer.Open(stored.KeyID, stored.Sealed, cloudPurpose, c.ID)
-	if err == nil {
-		err = json.Unmarshal(text, &cred)
-	}
+	text, err := r.Sealer.Open(stored.KeyID, stored.Sealed, fleet.PurposeCloudCredential, c.ID)
 	if err != nil {
-		e := fleet.Unavailable("The cloud credential of %s is sealed with the key %s and could not be opened.", c.Label, stored.KeyID)
-		e.Remedy = "Check PORTOLAN_ENCRYPTION_KEYS: that key must be among them, with the bytes it had."
-		e.Err = err
-		return fleet.CloudCredential{}, e
+		return cred, fleet.Unopened("The cloud credential of "+c.Label, stored.KeyID, err)
+	}
+	if err := json.Unmarshal(text, &cred); err != nil {
+		return fleet.CloudCredential{}, fmt.Errorf("cloud credential of %s: %w", c.ID, err)
 	}
 	return cred, nil
 }
@@ -55,6 +50,6 @@ func (r *Registry) readCloud(form fleet.ClusterForm, c, before *fleet.Cluster, p
 		return err
 	}
 	c.SealedCloud = &fleet.SealedCredential{}
-	c.SealedCloud.KeyID, c.SealedCloud.Sealed, err = r.Sealer.Seal(text, cloudPurpose, c.ID)
+	c.SealedCloud.KeyID, c.SealedCloud.Sealed, err = r.Sealer.Seal(text, fleet.PurposeCloudCredential, c.ID)
 	return err
 }

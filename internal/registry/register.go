@@ -108,7 +108,7 @@ func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cl
 			e.Remedy = "Set PORTOLAN_ENCRYPTION_KEYS and start Portolan again, or mount the kubeconfig."
 			return c, nil, e
 		}
-		collect(problems, r.Kubeconfigs.Check([]byte(typed), c.CredentialMode, "", c.Context))
+		collect(problems, r.Kubeconfigs.Check([]byte(typed), c.CredentialMode, "", c.Context, c.Cloud.Cloud))
 		c.CredentialHash = hashOf([]byte(typed))
 	case c.CredentialMode == fleet.CredentialEncrypted && before != nil && before.CredentialMode == fleet.CredentialEncrypted:
 		c.CredentialHash = before.CredentialHash // kept as it is
@@ -140,7 +140,7 @@ func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) {
 		collect(problems, atField("kubeconfig_path", err))
 		return
 	}
-	collect(problems, r.Kubeconfigs.Check(raw, c.CredentialMode, path, c.Context))
+	collect(problems, r.Kubeconfigs.Check(raw, c.CredentialMode, path, c.Context, c.Cloud.Cloud))
 	c.CredentialHash = hashOf(raw)
 }
 

@@ -33,8 +33,9 @@ type Kubeconfigs interface {
 	// Inspect returns the contexts of a kubeconfig, or an Error with a problem
 	// at the field that brought it.
 	Inspect(raw []byte, mode fleet.CredentialMode, path string) ([]Context, error)
-	// Check returns nil when the context ("" = the current one) may be used.
-	Check(raw []byte, mode fleet.CredentialMode, path, context string) error
+	// Check returns nil when the context ("" = the current one) may be used
+	// with a sealed credential of cloud; "" = none.
+	Check(raw []byte, mode fleet.CredentialMode, path, context string, cloud fleet.Cloud) error
 }
 
 // Context is one context of a kubeconfig.

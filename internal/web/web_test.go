@@ -271,7 +271,7 @@ func (k kubeconfigs) Inspect(raw []byte, _ fleet.CredentialMode, _ string) ([]re
 	}
 	return []registry.Context{{Name: "main", Cluster: "kube", User: "admin", Server: "https://192.0.2.1:6443", Current: true}}, nil
 }
-func (k kubeconfigs) Check(raw []byte, _ fleet.CredentialMode, _, context string) error {
+func (k kubeconfigs) Check(raw []byte, _ fleet.CredentialMode, _, context string, _ fleet.Cloud) error {
 	if string(raw) == "broken" {
 		return fleet.Problems{"kubeconfig": "is not YAML"}.Err()
 	}

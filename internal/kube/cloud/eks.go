@@ -53,6 +53,8 @@ func (eks) Unknown() string {
 	return "The key may be deleted or its secret wrong, the cluster's name in the stanza may be another's, or the cluster does not know the identity: give it an access entry (aws eks create-access-entry) or a line in the ConfigMap aws-auth."
 }
 
+func (eks) refuse(bool) *Refusal { return nil }
+
 const awsRemedy = "Use the stanza that “aws eks update-kubeconfig” writes. " + ServiceAccountRemedy
 
 // readAWS reads “aws … eks get-token …”.
@@ -168,6 +170,15 @@ type eksMaker struct {
 	cfg *aws.Config // once it could be loaded
 }
 
+// client is the SDK's own, which knows to be quick about a metadata service
+// that is not there.
+func (m *eksMaker) client() aws.HTTPClient {
+	if m.options.HTTP != nil {
+		return m.options.HTTP
+	}
+	return nil
+}
+
 // config returns how to speak to AWS, as its SDK finds it where no key is given.
 func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
 	m.mu.Lock()
@@ -178,11 +189,11 @@ func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
 	var cfg aws.Config
 	if m.static.AccessKeyID != "" {
 		cfg = aws.Config{
-			Region: m.region, HTTPClient: m.options.client(),
+			Region: m.region, HTTPClient: m.client(),
 			Credentials: credentials.StaticCredentialsProvider{Value: m.static},
 		}
 	} else {
-		load := []func(*config.LoadOptions) error{config.WithHTTPClient(m.options.client())}
+		load := []func(*config.LoadOptions) error{config.WithHTTPClient(m.client())}
 		if m.region != "" {
 			load = append(load, config.WithRegion(m.region))
 		}

@@ -2,7 +2,11 @@ package cloud
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"path"
 	"strings"
 	"time"
@@ -26,6 +30,9 @@ type Recipe interface {
 	Cloud() fleet.Cloud
 	// Unknown says what to do when the API server does not accept the token.
 	Unknown() string
+	// refuse returns why this cannot be done with or without a sealed
+	// credential, or nil.
+	refuse(sealed bool) *Refusal
 	// maker returns what makes tokens from a credential.
 	maker(cred fleet.CloudCredential, o Options) (maker, error)
 }
@@ -71,13 +78,23 @@ func (o Options) client() *http.Client {
 var egress = &http.Client{
 	Timeout: requestTimeout,
 	Transport: &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 proxyOf,
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		ForceAttemptHTTP2:     true,
 		TLSHandshakeTimeout:   5 * time.Second,
 		ResponseHeaderTimeout: requestTimeout,
 		IdleConnTimeout:       30 * time.Second,
 		MaxIdleConnsPerHost:   2,
 	},
+}
+
+// proxyOf is the proxy of the environment, but never on the way to the service
+// that gives this machine its own identity: a proxy would have another's.
+func proxyOf(r *http.Request) (*url.URL, error) {
+	if addr, err := netip.ParseAddr(r.URL.Hostname()); err == nil && addr.IsLinkLocalUnicast() || r.URL.Hostname() == "metadata.google.internal" {
+		return nil, nil
+	}
+	return http.ProxyFromEnvironment(r)
 }
 
 // Refusal is why a stanza's token cannot be made. What follows the words "The
@@ -87,9 +104,10 @@ type Refusal struct{ What, Remedy string }
 // ServiceAccountRemedy is the way out where a cloud's token cannot be had.
 const ServiceAccountRemedy = "Use the token of a service account instead: the cluster's page prints the manifest and the commands that make one."
 
-// Recognise returns how the token of a stanza is made. ours is false where the
-// program is none of the clouds'.
-func Recognise(s Stanza) (recipe Recipe, refused *Refusal, ours bool) {
+// Recognise returns how the token of a stanza is made, where a credential of
+// the cloud sealed is sealed with the cluster; "" = none is. ours is false where
+// the program is none of the clouds'.
+func Recognise(s Stanza, sealed fleet.Cloud) (recipe Recipe, refused *Refusal, ours bool) {
 	name := strings.TrimSuffix(path.Base(strings.ReplaceAll(s.Command, `\`, "/")), ".exe")
 	switch name {
 	case "aws":
@@ -97,14 +115,20 @@ func Recognise(s Stanza) (recipe Recipe, refused *Refusal, ours bool) {
 	case "aws-iam-authenticator":
 		recipe, refused = readAuthenticator(s)
 	case "gke-gcloud-auth-plugin":
-		refused = &Refusal{What: "gets its token from the Google Cloud command line tool. Portolan runs no programs, and does not make such tokens itself yet.", Remedy: ServiceAccountRemedy}
+		recipe, refused = readGKE(s)
 	case "kubelogin":
-		refused = &Refusal{What: "gets its token from the Azure command line tool. Portolan runs no programs, and does not make such tokens itself yet.", Remedy: ServiceAccountRemedy}
+		recipe, refused = readAKS(s)
 	default:
 		return nil, nil, false
 	}
-	if refused != nil {
+	switch {
+	case refused != nil:
 		return nil, refused, true
+	case sealed != "" && sealed != recipe.Cloud():
+		return nil, &Refusal{
+			What:   fmt.Sprintf("needs an %s, but the credential sealed with the cluster is of %s.", recipe.Kind(), sealed),
+			Remedy: fmt.Sprintf("Seal a credential of %s, or choose Portolan's own.", recipe.Cloud()),
+		}, true
 	}
-	return recipe, nil, true
+	return recipe, recipe.refuse(sealed != ""), true
 }

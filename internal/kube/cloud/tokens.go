@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -32,19 +31,13 @@ const (
 	retryAfter  = 2 * time.Second
 	makeTimeout = 30 * time.Second
 	fresh       = 10 * time.Second
+	spare       = 30 * time.Second
 )
 
 // NewTokens returns the tokens of a recipe from a sealed credential, or from
-// this machine's where cred is zero. It makes none yet. Errors are
-// fleet.Errors.
+// this machine's where cred is zero, as the recipe was recognised for. It makes
+// none yet. Errors are fleet.Errors.
 func NewTokens(r Recipe, cred fleet.CloudCredential, o Options) (*Tokens, error) {
-	if cred.Cloud != "" && cred.Cloud != r.Cloud() {
-		return nil, &fleet.Error{
-			Code:    fleet.CodeUnavailable,
-			Message: fmt.Sprintf("The kubeconfig asks for an %s, but the credential sealed with the cluster is of %s.", r.Kind(), cred.Cloud),
-			Remedy:  fmt.Sprintf("Seal a credential of %s, or choose the ambient one.", r.Cloud()),
-		}
-	}
 	m, err := r.maker(cred, o)
 	if err != nil {
 		return nil, err
@@ -96,6 +89,8 @@ func (t *Tokens) renew() (any, error) {
 		t.failed, t.retryAt = err, time.Now().Add(retryAfter)
 		return nil, err
 	}
+	// What is sent in its last moments may arrive after them.
+	token.Expires = token.Expires.Add(-min(token.Expires.Sub(began)/10, spare))
 	t.failed, t.retryAt, t.token = nil, time.Time{}, token
 	t.made = began
 	t.renewAt = began.Add(token.Expires.Sub(began) * 3 / 4)

@@ -1,0 +1,229 @@
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azcloud "github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"portolan/internal/fleet"
+)
+
+// aksServer is the application that AKS's API servers are, in every tenant.
+const aksServer = "6dae42f8-4368-4678-94ff-3960e28e3630"
+
+// The ways in which kubelogin logs in without a person.
+const (
+	loginSecret   = "spn"
+	loginWorkload = "workloadidentity"
+	loginManaged  = "msi"
+)
+
+type aks struct {
+	login, server          string
+	tenant, client, secret string
+	resource               string // id of a managed identity
+	environment            azcloud.Configuration
+}
+
+// Kind implements Recipe.
+func (aks) Kind() string { return "AKS token" }
+
+// Cloud implements Recipe.
+func (aks) Cloud() fleet.Cloud { return fleet.CloudAzure }
+
+// Unknown implements Recipe.
+func (aks) Unknown() string {
+	return "The cluster does not know the application, or takes no Microsoft Entra tokens (az aks update --enable-aad): give it the role Azure Kubernetes Service Cluster User, and the rights of the manifest in the cluster. Its tenant must be the cluster's."
+}
+
+// refuse says what a person would have to do; a sealed application does it
+// instead.
+func (a aks) refuse(sealed bool) *Refusal {
+	if sealed || slices.Contains([]string{loginSecret, loginWorkload, loginManaged}, a.login) {
+		return nil
+	}
+	return &Refusal{
+		What:   "gets its token by the login method " + shown(a.login) + " of kubelogin, which needs a person at a terminal.",
+		Remedy: "Seal an application (tenant, client, secret) with the cluster: it then logs in instead. Or convert the kubeconfig with “kubelogin convert-kubeconfig -l spn”, “-l workloadidentity” or “-l msi”. Or: " + ServiceAccountRemedy,
+	}
+}
+
+// environments are Azure's clouds by kubelogin's names; where nothing is
+// configured, the library asks Portolan's own environment, then takes the
+// public cloud.
+var environments = map[string]azcloud.Configuration{
+	"":                       {},
+	"azurepubliccloud":       {},
+	"azurecloud":             {},
+	"azurechinacloud":        azcloud.AzureChina,
+	"azureusgovernment":      azcloud.AzureGovernment,
+	"azureusgovernmentcloud": azcloud.AzureGovernment,
+}
+
+var resourcePattern = regexp.MustCompile(`^/subscriptions/[\w./()-]{1,500}$`)
+
+// azureName is a tenant, an application or a server: a UUID or a domain.
+var azureName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+
+// readAKS reads “kubelogin get-token …”.
+func readAKS(s Stanza) (Recipe, *Refusal) {
+	takes := long("--login", "--environment", "--server-id", "--client-id", "--tenant-id", "--client-secret", "--identity-resource-id",
+		"--token-cache-dir", "--cache-dir", "--timeout", "--redirect-url", "--login-hint", "--username", "--password", "--v")
+	for short, name := range map[string]string{"-l": "--login", "-e": "--environment", "-t": "--tenant-id", "-u": "--username", "-p": "--password", "-v": "--v"} {
+		takes[short] = name
+	}
+	f, unknown := options{takes: takes, alone: []string{"--legacy", "--use-azurerm-env-vars", "--disable-environment-override", "--disable-instance-discovery"}}.read(s.Args)
+	const convert = "Use the stanza that “kubelogin convert-kubeconfig” writes. " + ServiceAccountRemedy
+	switch {
+	case unknown != "":
+		return nil, refuseOption("kubelogin", unknown)
+	case !slices.Equal(f.words, []string{"get-token"}):
+		return nil, &Refusal{What: "runs kubelogin for something else than “kubelogin get-token”.", Remedy: convert}
+	case f.values["--legacy"] == "true":
+		return nil, &Refusal{What: "asks kubelogin for a token of the old kind (--legacy), which only clusters without managed Microsoft Entra integration take.", Remedy: "Upgrade the cluster's integration (az aks update --enable-aad) and fetch the kubeconfig again. " + ServiceAccountRemedy}
+	}
+	if name := strangeVariable(s.Env, "AAD_LOGIN_METHOD", "AAD_SERVICE_PRINCIPAL_CLIENT_ID", "AAD_SERVICE_PRINCIPAL_CLIENT_SECRET",
+		"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"); name != "" {
+		return nil, refuseVariable("kubelogin", name)
+	}
+	environment, known := environments[strings.ToLower(f.values["--environment"])]
+	a := aks{
+		login:       cmp.Or(f.values["--login"], s.Env["AAD_LOGIN_METHOD"], "devicecode"),
+		server:      cmp.Or(f.values["--server-id"], aksServer),
+		tenant:      cmp.Or(f.values["--tenant-id"], s.Env["AZURE_TENANT_ID"]),
+		client:      cmp.Or(f.values["--client-id"], s.Env["AAD_SERVICE_PRINCIPAL_CLIENT_ID"], s.Env["AZURE_CLIENT_ID"]),
+		secret:      cmp.Or(f.values["--client-secret"], s.Env["AAD_SERVICE_PRINCIPAL_CLIENT_SECRET"], s.Env["AZURE_CLIENT_SECRET"]),
+		resource:    f.values["--identity-resource-id"],
+		environment: environment,
+	}
+	switch {
+	case !known:
+		return nil, &Refusal{What: "names an environment of Azure that Portolan does not know.", Remedy: "Known are AzurePublicCloud, AzureUSGovernmentCloud and AzureChinaCloud. " + ServiceAccountRemedy}
+	case !azureName.MatchString(a.server), a.tenant != "" && !azureName.MatchString(a.tenant), a.client != "" && !azureName.MatchString(a.client):
+		return nil, &Refusal{What: "names a server, tenant or client that has not the form of an id.", Remedy: convert}
+	case a.resource != "" && !resourcePattern.MatchString(a.resource):
+		return nil, &Refusal{What: "names a managed identity that has not the form of a resource id.", Remedy: convert}
+	}
+	return a, nil
+}
+
+func (a aks) maker(cred fleet.CloudCredential, o Options) (maker, error) {
+	m := &azureMaker{aks: a, options: o}
+	if cred.Cloud == fleet.CloudAzure {
+		m.login, m.tenant, m.client, m.secret = loginSecret, cred.AzureTenantID, cred.AzureClientID, cred.AzureClientSecret
+		m.whose = "the sealed application " + m.client
+	}
+	return m.make, nil
+}
+
+// azureMaker makes tokens with Microsoft's library, which keeps them too.
+type azureMaker struct {
+	aks
+	options Options
+	whose   string
+
+	mu         sync.Mutex
+	credential azcore.TokenCredential // once it could be made
+}
+
+func (m *azureMaker) make(ctx context.Context) (Token, error) {
+	credential, err := m.find()
+	if err != nil {
+		return Token{}, azureFailure(err, m)
+	}
+	made, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{m.server + "/.default"}, TenantID: m.tenant})
+	if err != nil {
+		return Token{}, azureFailure(err, m)
+	}
+	return Token{Value: made.Token, Expires: made.ExpiresOn}, nil
+}
+
+func (m *azureMaker) find() (azcore.TokenCredential, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.credential != nil {
+		return m.credential, nil
+	}
+	client := azcore.ClientOptions{Cloud: m.environment, Transport: m.options.client(), Retry: policy.RetryOptions{MaxRetries: 1}}
+	if m.options.EntraAuthority != "" {
+		client.Cloud.ActiveDirectoryAuthorityHost = m.options.EntraAuthority
+	}
+	var credential azcore.TokenCredential
+	var err error
+	// No kubeconfig says which authority is asked, so there is none to verify.
+	switch {
+	case m.login == loginSecret && m.secret != "":
+		m.whose = cmp.Or(m.whose, "the application "+m.client)
+		credential, err = azidentity.NewClientSecretCredential(m.tenant, m.client, m.secret,
+			&azidentity.ClientSecretCredentialOptions{ClientOptions: client, DisableInstanceDiscovery: true})
+	case m.login == loginSecret:
+		m.whose = "the application of Portolan's own environment"
+		// Which application and tenant it is, that environment says too.
+		m.tenant = ""
+		credential, err = azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{ClientOptions: client, DisableInstanceDiscovery: true})
+	case m.login == loginWorkload:
+		m.whose = "the workload identity of Portolan's own pod"
+		credential, err = azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
+			ClientOptions: client, DisableInstanceDiscovery: true, ClientID: m.client, TenantID: m.tenant,
+		})
+	default:
+		m.whose = "the managed identity of Portolan's own machine"
+		options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: client}
+		switch {
+		case m.resource != "":
+			options.ID = azidentity.ResourceID(m.resource)
+		case m.client != "":
+			options.ID = azidentity.ClientID(m.client)
+		}
+		m.tenant = ""
+		credential, err = azidentity.NewManagedIdentityCredential(options)
+	}
+	if err == nil {
+		m.credential = credential
+	}
+	return credential, err
+}
+
+func azureFailure(err error, m *azureMaker) error {
+	doing := "No AKS token could be made from " + m.whose
+	var refused *azidentity.AuthenticationFailedError
+	if errors.As(err, &refused) && refused.RawResponse != nil {
+		text, _ := io.ReadAll(io.LimitReader(refused.RawResponse.Body, 64<<10))
+		var answer struct {
+			Error       string `json:"error"`
+			Description string `json:"error_description"`
+		}
+		words := refused.RawResponse.Status
+		if json.Unmarshal(text, &answer) == nil && answer.Error != "" {
+			// The lines after the first are numbers for Microsoft's support.
+			line, _, _ := strings.Cut(cmp.Or(answer.Description, answer.Error), "\n")
+			line, _, _ = strings.Cut(line, " Trace ID:")
+			words = said(line)
+		}
+		return failure(err, "Check the tenant, the application and its secret or federated credential in Microsoft Entra ID; secrets end after a time.", doing+". Microsoft Entra ID says: "+words+".")
+	}
+	if why := unanswered(err); why != "" && m.login != loginManaged {
+		return failure(err, egressRemedy, doing+": "+why+".")
+	}
+	remedy := "Seal an application (tenant, client, secret) with the cluster, or give Portolan what the stanza asks for: "
+	switch m.login {
+	case loginSecret:
+		remedy += "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET in its environment."
+	case loginWorkload:
+		remedy += "a pod with a federated workload identity."
+	default:
+		remedy += "a machine in Azure with a managed identity."
+	}
+	return failure(err, remedy, "No AKS token could be made: "+m.whose+" could not be used.")
+}

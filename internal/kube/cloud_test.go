@@ -1,0 +1,355 @@
+package kube_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
+
+	"portolan/internal/cloudtest"
+	"portolan/internal/clustertest"
+	"portolan/internal/fleet"
+	"portolan/internal/kube"
+	"portolan/internal/kube/cloud"
+	"portolan/internal/kube/live"
+)
+
+// sky is a managed cluster and the stand-in for its cloud.
+type sky struct {
+	profile string
+	admin   []byte // kubeconfig of an administrator
+	stanza  []byte // kubeconfig as the cloud's tool writes it
+	sealed  fleet.CloudCredential
+	wrong   fleet.CloudCredential // a secret that is not its own
+	opts    kube.Options
+	check   cloudtest.Check
+	user    string // as whom the cluster knows the credential
+}
+
+// eachSky runs a test on the managed clusters of all clouds, whose tokens last
+// as long as lifetime.
+func eachSky(t *testing.T, lifetime time.Duration, test func(*testing.T, *sky)) {
+	t.Parallel()
+	for _, profile := range []string{"eks", "gke", "aks"} {
+		t.Run(profile, func(t *testing.T) {
+			t.Parallel()
+			_, admin := clustertest.Kubeconfig(t, profile, "kwok")
+			s := &sky{profile: profile, admin: admin, stanza: clustertest.ExecKubeconfig(t, profile, "kwok"), opts: opts}
+			switch profile {
+			case "eks":
+				// Each test has a key of its own: it would let in for the others.
+				awsKey, awsSecret := strings.ToUpper("AKIA"+clustertest.UniqueName("")[1:]+"PORTOLAN"), "wJalrXUtnFEMI/K7MDENG/bPxRfiCYportolanKEY"
+				eks := &cloudtest.AWS{Cluster: clustertest.Name("eks", "kwok"), Keys: map[string]string{awsKey: awsSecret}, Lifetime: lifetime}
+				s.check, s.user = eks.Check, "arn:aws:iam::123456789012:user/"+awsKey
+				s.opts.Cloud.EKSLifetime = lifetime
+				s.sealed = fleet.CloudCredential{Cloud: fleet.CloudAWS, AWSAccessKeyID: awsKey, AWSSecretAccessKey: awsSecret}
+				s.wrong = s.sealed
+				s.wrong.AWSSecretAccessKey = "not/the/secret"
+			case "gke":
+				google := cloudtest.NewGoogle(t, lifetime)
+				s.check, s.user = google.Check, google.Email
+				s.opts.Cloud.GoogleTokens, s.opts.Cloud.HTTP = google.URL, google.HTTP
+				s.sealed = fleet.CloudCredential{Cloud: fleet.CloudGoogle, GCPServiceAccount: google.KeyJSON}
+				s.wrong = fleet.CloudCredential{Cloud: fleet.CloudGoogle, GCPServiceAccount: cloudtest.NewGoogle(t, lifetime).KeyJSON}
+			case "aks":
+				entra := cloudtest.NewEntra(t, lifetime)
+				s.check, s.user = entra.Check, entra.Client
+				s.opts.Cloud.EntraAuthority, s.opts.Cloud.HTTP = entra.URL, entra.HTTP
+				s.sealed = fleet.CloudCredential{Cloud: fleet.CloudAzure, AzureTenantID: entra.Tenant, AzureClientID: entra.Client, AzureClientSecret: entra.Secret}
+				s.wrong = s.sealed
+				s.wrong.AzureClientSecret = "not~the.secret"
+			}
+			clustertest.Authenticate(t, profile, "kwok", cloudtest.Authenticator(t, s.check))
+			test(t, s)
+		})
+	}
+}
+
+// tokens makes tokens as clients do.
+func (s *sky) tokens(t *testing.T) *cloud.Tokens {
+	t.Helper()
+	config, err := clientcmd.Load(s.stanza)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec := config.AuthInfos[config.Contexts[config.CurrentContext].AuthInfo].Exec
+	recipe, refused, ours := cloud.Recognise(cloud.Stanza{Command: exec.Command, Args: exec.Args}, s.sealed.Cloud)
+	if refused != nil || !ours {
+		t.Fatalf("the stanza of %s is refused: %+v", s.profile, refused)
+	}
+	tokens, err := cloud.NewTokens(recipe, s.sealed, s.opts.Cloud)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+// present asks the real API server whose a token is, and returns its status.
+func (s *sky) present(t *testing.T, token string) int {
+	t.Helper()
+	config, err := clientcmd.RESTConfigFromKubeConfig(s.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := rest.HTTPClientFor(&rest.Config{TLSClientConfig: rest.TLSClientConfig{CAData: config.CAData}, BearerToken: token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Get(config.Host + "/api/v1/namespaces/default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+func TestCloudTokensAreTakenAndBadOnesRefused(t *testing.T) {
+	const lifetime = 3 * time.Second
+	eachSky(t, lifetime, func(t *testing.T, s *sky) {
+		namespace := clustertest.Namespace(t, clustertest.Client(t, s.admin))
+		test := kube.NewTester(s.opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow(namespace), Kubeconfig: s.stanza, Cloud: s.sealed}, nil)
+		if test.State != fleet.TestOK || test.Identity != s.user {
+			logChecks(t, test)
+			t.Fatalf("state %s as %q, want ok as %q", test.State, test.Identity, s.user)
+		}
+
+		good, err := s.tokens(t).Token(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		altered := []byte(good.Value)
+		altered[len(altered)-8] ^= 1 // in the signature; of an opaque token, anywhere
+		if got := s.present(t, string(altered)); got != http.StatusUnauthorized {
+			t.Errorf("an altered token: %d, want 401", got)
+		}
+		if got := s.present(t, good.Value); got != http.StatusOK {
+			t.Errorf("a good token: %d, want 200", got)
+		}
+
+		// The API server remembers for ten seconds whom it has let in, so the
+		// one that ends has not been shown before.
+		over := time.NewTicker(50 * time.Millisecond)
+		defer over.Stop()
+		old := good
+		for old.Value == good.Value { // one that is signed in the same second is the same
+			<-over.C
+			if old, err = s.tokens(t).Token(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for began := time.Now(); ; <-over.C {
+			if _, err := s.check(old.Value); err != nil {
+				break
+			}
+			if time.Since(began) > 3*lifetime {
+				t.Fatal("the token does not end")
+			}
+		}
+		if got := s.present(t, old.Value); got != http.StatusUnauthorized {
+			t.Errorf("a token after its end: %d, want 401", got)
+		}
+	})
+}
+
+func TestAWrongCloudCredentialIsToldInTheCloudsWords(t *testing.T) {
+	words := map[string]string{"eks": "access entry", "gke": "invalid_grant", "aks": "AADSTS7000215"}
+	stages := map[string]fleet.Stage{"eks": fleet.StageAuthenticate, "gke": fleet.StageCredential, "aks": fleet.StageCredential}
+	eachSky(t, time.Minute, func(t *testing.T, s *sky) {
+		test := kube.NewTester(s.opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow("default"), Kubeconfig: s.stanza, Cloud: s.wrong}, nil)
+		check(t, test, stages[s.profile], fleet.CheckFailed, words[s.profile])
+		for _, c := range test.Checks {
+			for _, secret := range []string{"not/the/secret", "not~the.secret", "PRIVATE KEY", "k8s-aws-v1.", s.sealed.AzureClientSecret} {
+				if secret != "" && strings.Contains(c.Message+c.Remedy, secret) {
+					t.Errorf("%s shows a secret: %s %s", c.Stage, c.Message, c.Remedy)
+				}
+			}
+		}
+	})
+}
+
+// strict stands before an API server, lets in whom check knows, and ends what
+// is under way when its token does, as some providers' front ends do.
+type strict struct {
+	*httptest.Server
+	refused atomic.Int64
+	mu      sync.Mutex
+	tokens  map[string]bool
+}
+
+func newStrict(t *testing.T, admin []byte, check cloudtest.Check) *strict {
+	t.Helper()
+	config, err := clientcmd.RESTConfigFromKubeConfig(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream, err := rest.TransportFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := url.Parse(config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{Transport: upstream, FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(to)
+		r.Out.Header.Del("Authorization")
+	}}
+	s := &strict{tokens: map[string]bool{}}
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if _, err := check(token); err != nil {
+			s.refused.Add(1)
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		s.mu.Lock()
+		s.tokens[token] = true
+		s.mu.Unlock()
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		go func() {
+			again := time.NewTicker(50 * time.Millisecond)
+			defer again.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-again.C:
+				}
+				if _, err := check(token); err != nil {
+					cancel()
+				}
+			}
+		}()
+		defer func() { _ = recover() }() // how a proxy ends an answer half-way
+		proxy.ServeHTTP(w, r.WithContext(ctx))
+	}))
+	s.EnableHTTP2 = true
+	s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// lead returns the kubeconfig, leading to the strict front end.
+func (s *strict) lead(t *testing.T, raw []byte) []byte {
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		t.Fatal("no certificate")
+	}
+	return clustertest.Edit(t, raw, func(c *api.Config) {
+		for _, cluster := range c.Clusters {
+			cluster.Server, cluster.CertificateAuthorityData = s.URL, ca
+		}
+	})
+}
+
+// sealedSource is a Source of one kubeconfig with a sealed cloud credential.
+type sealedSource struct {
+	raw  []byte
+	cred fleet.CloudCredential
+}
+
+func (s sealedSource) Kubeconfig(context.Context, *fleet.Cluster) ([]byte, error) { return s.raw, nil }
+
+func (s sealedSource) CloudCredential(context.Context, *fleet.Cluster) (fleet.CloudCredential, error) {
+	return s.cred, nil
+}
+
+func TestAWatchOutlivesItsTokens(t *testing.T) {
+	const lifetime, lifetimes = 3 * time.Second, 3
+	eachSky(t, lifetime, func(t *testing.T, s *sky) {
+		front := newStrict(t, s.admin, s.check)
+		kubectl := clustertest.Client(t, s.admin)
+		namespace := clustertest.Namespace(t, kubectl)
+		row := clusterRow(namespace)
+		row.Cloud = s.sealed.Identity()
+		clients := kube.NewClients(sealedSource{front.lead(t, s.stanza), s.sealed}, s.opts)
+		defer clients.Close()
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		client, err := clients.Get(ctx, &row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, version, err := live.List[live.Meta](ctx, client.API, live.ConfigMaps, namespace, live.Query{Fields: "metadata.name=none"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var made atomic.Int64
+		go func() {
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for began := time.Now(); time.Since(began) < (lifetimes+1)*lifetime; <-tick.C {
+				name := fmt.Sprintf("n%04d", made.Load())
+				if _, err := kubectl.CoreV1().ConfigMaps(namespace).Create(ctx, &core.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+					t.Error(err)
+					break
+				}
+				made.Add(1)
+			}
+			_, err := kubectl.CoreV1().ConfigMaps(namespace).Create(ctx, &core.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "the-end"}}, metav1.CreateOptions{})
+			if err != nil {
+				t.Error(err)
+				cancel()
+			}
+		}()
+
+		var seen []string
+		watches, done := 0, false
+		for !done && ctx.Err() == nil {
+			// The same client all the time, as the observer has it.
+			watches++
+			err := live.Watch(ctx, client.API, live.ConfigMaps, namespace, live.Query{}, version, func(change live.Change, o *struct {
+				Metadata struct{ Name, ResourceVersion string } `json:"metadata"`
+			}) error {
+				version = o.Metadata.ResourceVersion
+				if change == live.Added && strings.HasPrefix(o.Metadata.Name, "n") {
+					seen = append(seen, o.Metadata.Name)
+				}
+				if done = o.Metadata.Name == "the-end"; done {
+					return context.Canceled
+				}
+				return nil
+			})
+			if err != nil && !done {
+				t.Logf("watch %d ended: %v", watches, err)
+			}
+		}
+		if !done {
+			t.Fatalf("the watch saw %d of %d and no end", len(seen), made.Load())
+		}
+		for i, name := range seen {
+			if want := fmt.Sprintf("n%04d", i); name != want {
+				t.Fatalf("saw %s, want %s: a gap", name, want)
+			}
+		}
+		if n := made.Load(); int64(len(seen)) != n {
+			t.Errorf("saw %d of %d", len(seen), n)
+		}
+		if n := front.refused.Load(); n > 0 {
+			t.Errorf("%d requests carried a token that had ended", n)
+		}
+		if n := len(front.tokens); n <= lifetimes {
+			t.Errorf("%d tokens in %d lifetimes", n, lifetimes+1)
+		}
+		t.Logf("%d objects seen in %d watches with %d tokens", len(seen), watches, len(front.tokens))
+	})
+}
