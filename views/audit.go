@@ -10,6 +10,7 @@ import (
 // target, outcome, from and to.
 type Audit struct {
 	Form              ui.Form
+	Kept              string // such as "for 90 days"
 	Actions, Outcomes []string
 	Rows              []AuditRow
 	Next, First       string // addresses of the next and the first page

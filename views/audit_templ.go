@@ -127,7 +127,7 @@ func AuditPage(p Page, v Audit) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = head("Audit", "Every change, and every attempt that was refused. Times and days are UTC.").Render(templ.WithChildren(ctx, templ_7745c5c3_Var3), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = head("Audit", "Every change, and every attempt that was refused, kept "+v.Kept+". Times and days are UTC.").Render(templ.WithChildren(ctx, templ_7745c5c3_Var3), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -27,6 +27,7 @@ type Operation struct {
 	Outcome                  string // what a success or a cancel leaves behind, in a sentence
 	Steps                    []Step
 	Events                   []OperationEvent // oldest first
+	EventsRemoved            bool             // they were kept long enough
 	CanCancel                bool
 	Again                    string // address of a form to try again; may be empty
 }

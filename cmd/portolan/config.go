@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"portolan/internal/fleet"
 	"portolan/internal/kube"
 	"portolan/internal/seal"
 )
@@ -81,6 +82,32 @@ type webConfig struct {
 	TrustedProxies []string `env:"PORTOLAN_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
 	AdminEmail     string   `env:"PORTOLAN_ADMIN_EMAIL" placeholder:"EMAIL" help:"First admin, made at the first start in place of /setup."`
 	AdminPassword  string   `env:"PORTOLAN_ADMIN_PASSWORD" placeholder:"PASSWORD" help:"Password of that admin."`
+}
+
+// retentionConfig says how long the past is kept: workers remove it, pages tell
+// of it.
+type retentionConfig struct {
+	RetainAudit      kept `env:"PORTOLAN_RETAIN_AUDIT" default:"365d" placeholder:"TIME" help:"How long entries of the audit log are kept, such as 90d or 12h; 0: for ever (${default})."`
+	RetainOperations kept `env:"PORTOLAN_RETAIN_OPERATIONS" default:"180d" placeholder:"TIME" help:"How long finished operations are kept; a workload's latest one stays; 0: for ever (${default})."`
+	RetainEvents     kept `env:"PORTOLAN_RETAIN_EVENTS" default:"30d" placeholder:"TIME" help:"How long the events of finished operations are kept; 0: as long as the operation (${default})."`
+	RetainTests      kept `env:"PORTOLAN_RETAIN_TESTS" default:"90d" placeholder:"TIME" help:"How long connection tests are kept, of which there are 50 a cluster at most; a cluster's latest one stays; 0: for ever (${default})."`
+}
+
+func (c retentionConfig) retention() fleet.Retention {
+	return fleet.Retention{
+		Audit: time.Duration(c.RetainAudit), Operations: time.Duration(c.RetainOperations),
+		Events: time.Duration(c.RetainEvents), Tests: time.Duration(c.RetainTests),
+	}
+}
+
+// kept is a time that may be given in days.
+type kept time.Duration
+
+// UnmarshalText reads what fleet.ParseKept does.
+func (k *kept) UnmarshalText(text []byte) error {
+	d, err := fleet.ParseKept(string(text))
+	*k = kept(d)
+	return err
 }
 
 // workerConfig is what the work on operations needs.

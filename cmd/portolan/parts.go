@@ -31,12 +31,13 @@ type parts struct {
 	registry *registry.Registry
 	operator *operate.Operator
 	jobs     *jobs.Queue
+	keep     fleet.Retention
 }
 
 // assemble opens the database, brings its schema up to date and puts the parts
 // together. Only a process that works runs jobs; any other just adds them.
 // close ends the parts in the reverse order.
-func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *seal.Keyring, c clusterConfig, w workerConfig, works bool) (p *parts, err error) {
+func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *seal.Keyring, c clusterConfig, w workerConfig, keep fleet.Retention, works bool) (p *parts, err error) {
 	// What client-go would print to standard error beside our own lines also
 	// comes back as an error, and is told where it matters.
 	klog.SetLogger(logr.Discard())
@@ -44,7 +45,7 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 	if err != nil {
 		return nil, err
 	}
-	p = &parts{log: log, ring: ring}
+	p = &parts{log: log, ring: ring, keep: keep}
 	begun := p // an error's return sets p to nil
 	defer func() {
 		if err != nil {
@@ -80,6 +81,7 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 	queue := jobs.Options{Logger: log, MaxWorkers: w.Workers, TakeoverAfter: w.TakeoverAfter}
 	if works {
 		queue.Runner, queue.Sweeper = p.operator, p.db
+		queue.Retainer, queue.Retention = p.db, keep
 	}
 	if p.jobs, err = jobs.New(p.db.Pool(), queue); err != nil {
 		return nil, fmt.Errorf("job queue: %w", err)

@@ -63,7 +63,7 @@ func (p *parts) serveWeb(ctx context.Context, c webConfig) error {
 	}
 	server, err := web.New(web.Options{
 		Context: ctx, Logger: p.log, Auth: accounts, Registry: p.registry, Operator: p.operator, Reads: p.db,
-		Logs: logs{p.db, p.adapter}, Bell: p.bell, Assets: assets, PublicURL: c.PublicURL, TrustedProxies: proxies,
+		Logs: logs{p.db, p.adapter}, Bell: p.bell, Assets: assets, Retention: p.keep, PublicURL: c.PublicURL, TrustedProxies: proxies,
 		SealingOff: p.sealingOff(),
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"portolan/internal/fleet"
 	"portolan/internal/localpg"
 	"portolan/internal/seal"
 )
@@ -17,6 +18,7 @@ type serveCmd struct {
 	clusterConfig
 	webConfig
 	workerConfig
+	retentionConfig
 	logConfig
 	DataDir string `env:"PORTOLAN_DATA_DIR" default:".portolan" help:"Folder of the private PostgreSQL and its encryption key, used when no database URL is given."`
 }
@@ -51,7 +53,7 @@ func (c serveCmd) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := assemble(ctx, log, url, ring, c.clusterConfig, c.workerConfig, true)
+	p, err := assemble(ctx, log, url, ring, c.clusterConfig, c.workerConfig, c.retention(), true)
 	if err != nil {
 		return err
 	}
@@ -86,12 +88,13 @@ type webCmd struct {
 	databaseConfig
 	clusterConfig
 	webConfig
+	retentionConfig
 	logConfig
 }
 
 // Run serves the pages until ctx ends.
 func (c webCmd) Run(ctx context.Context) error {
-	p, err := c.assemble(ctx, c.databaseConfig, c.clusterConfig, workerConfig{}, false)
+	p, err := c.assemble(ctx, c.databaseConfig, c.clusterConfig, workerConfig{}, c.retention(), false)
 	if err != nil {
 		return err
 	}
@@ -103,13 +106,14 @@ type workerCmd struct {
 	databaseConfig
 	clusterConfig
 	workerConfig
+	retentionConfig
 	logConfig
 	MetricsListen string `env:"PORTOLAN_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address of /metrics, /healthz and /readyz; empty: 127.0.0.1:9464."`
 }
 
 // Run works until ctx ends.
 func (c workerCmd) Run(ctx context.Context) error {
-	p, err := c.assemble(ctx, c.databaseConfig, c.clusterConfig, c.workerConfig, true)
+	p, err := c.assemble(ctx, c.databaseConfig, c.clusterConfig, c.workerConfig, c.retention(), true)
 	if err != nil {
 		return err
 	}
@@ -122,7 +126,7 @@ func (c workerCmd) Run(ctx context.Context) error {
 
 // assemble puts the parts together for a process that needs a database from
 // outside.
-func (l logConfig) assemble(ctx context.Context, d databaseConfig, c clusterConfig, w workerConfig, works bool) (*parts, error) {
+func (l logConfig) assemble(ctx context.Context, d databaseConfig, c clusterConfig, w workerConfig, keep fleet.Retention, works bool) (*parts, error) {
 	if d.DatabaseURL == "" {
 		return nil, errors.New("PORTOLAN_DATABASE_URL is not set (only `portolan serve` can start a private PostgreSQL)")
 	}
@@ -130,5 +134,5 @@ func (l logConfig) assemble(ctx context.Context, d databaseConfig, c clusterConf
 	if err != nil {
 		return nil, err
 	}
-	return assemble(ctx, l.logger(), d.DatabaseURL, ring, c, w, works)
+	return assemble(ctx, l.logger(), d.DatabaseURL, ring, c, w, keep, works)
 }

@@ -113,6 +113,7 @@ type Operation struct {
 	FinishedAt      time.Time // zero until finished
 	Steps           []Step    // in order
 	LastSeq         int64     // of its newest event
+	EventsRemoved   bool      // they were kept long enough
 }
 
 // Params are what the person chose beside the verb.

@@ -17,6 +17,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"portolan/internal/fleet"
 )
 
 // OperationArgs are the arguments of a job.
@@ -47,6 +49,10 @@ type Options struct {
 	Runner  Runner  // nil for a process that only enqueues
 	Sweeper Sweeper // needed with a Runner
 	Logger  *slog.Logger
+	// Retainer removes, from time to time, what is older than Retention; nil =
+	// nothing is.
+	Retainer  Retainer
+	Retention fleet.Retention
 	// MaxWorkers bounds the operations that this process works at at once; 0 = 32.
 	MaxWorkers int
 	// TakeoverAfter is how long a worker may be silent; 0 = 10 s.
@@ -108,6 +114,12 @@ func New(pool *pgxpool.Pool, o Options) (*Queue, error) {
 		config.Workers = river.NewWorkers()
 		if err := river.AddWorkerSafely(config.Workers, &worker{opts: o}); err != nil {
 			return nil, fmt.Errorf("jobs: %w", err)
+		}
+		if o.Retainer != nil {
+			if err := river.AddWorkerSafely(config.Workers, &retentionWorker{opts: o}); err != nil {
+				return nil, fmt.Errorf("jobs: %w", err)
+			}
+			config.PeriodicJobs = []*river.PeriodicJob{retentionJob()}
 		}
 		config.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: o.MaxWorkers}}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
+	"portolan/internal/fleet"
 	"portolan/internal/jobs"
 	"portolan/internal/postgres"
 	"portolan/internal/postgres/postgrestest"
@@ -309,4 +310,49 @@ func riverSchema(t *testing.T, pool *pgxpool.Pool) []string {
 		t.Fatal(err)
 	}
 	return lines
+}
+
+type retainer chan fleet.Retention
+
+func (r retainer) RemoveOld(_ context.Context, keep fleet.Retention) (fleet.Removed, error) {
+	r <- keep
+	return fleet.Removed{Audit: 1}, nil
+}
+
+// TestRetentionRunsByItself: of two queues, one sees to it, and does so again
+// when the other takes its place.
+func TestRetentionRunsByItself(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.New(t)
+	called := make(retainer, 10)
+	keep := fleet.Retention{Audit: time.Hour}
+	start := func() *jobs.Queue {
+		q, err := jobs.New(db.Pool(), jobs.Options{
+			Runner: &runner{calls: make(chan call, 1)}, Sweeper: &sweeper{}, Retainer: called, Retention: keep,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}
+	first := start()
+	await := func(what string) {
+		t.Helper()
+		select {
+		case got := <-called:
+			if got != keep {
+				t.Errorf("called with %+v", got)
+			}
+		case <-time.After(patience):
+			t.Fatal("nothing was removed by " + what)
+		}
+	}
+	await("the first")
+	second := start()
+	defer stop(t, second)
+	stop(t, first)
+	await("the second")
 }

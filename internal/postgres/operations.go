@@ -32,12 +32,13 @@ type operationRow struct {
 	StartedAt       *time.Time
 	FinishedAt      *time.Time
 	LastSeq         int64
+	EventsRemoved   bool
 }
 
 // A job may come a little before the time it was put off to: clocks differ.
 const operationColumns = `id, number, workload_id, workload_name, cluster_id, namespace, runtime, verb, state, release,
 	params, actor, cancel_requested, failure, token, heartbeat_at, wake_at <= now() + interval '2 seconds' AS due,
-	created_at, started_at, finished_at, last_seq`
+	created_at, started_at, finished_at, last_seq, events_removed`
 
 func (r operationRow) operation() fleet.Operation {
 	return fleet.Operation{
@@ -45,6 +46,7 @@ func (r operationRow) operation() fleet.Operation {
 		Namespace: r.Namespace, Runtime: r.Runtime, Verb: r.Verb, State: r.State, Release: r.Release,
 		Params: r.Params, Actor: r.Actor, CancelRequested: r.CancelRequested, Failure: r.Failure, Token: r.Token,
 		CreatedAt: r.CreatedAt, StartedAt: timeOf(r.StartedAt), FinishedAt: timeOf(r.FinishedAt), LastSeq: r.LastSeq,
+		EventsRemoved: r.EventsRemoved,
 	}
 }
 

@@ -30,7 +30,7 @@ func (s *Server) showAudit(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
-	v := views.Audit{Form: ui.Form{Values: map[string][]string{}, Errors: problems}}
+	v := views.Audit{Kept: fleet.KeptWords(s.Retention.Audit), Form: ui.Form{Values: map[string][]string{}, Errors: problems}}
 	for _, name := range auditFields {
 		v.Form.Values[name] = []string{strings.ToValidUTF8(clip(q.Get(name), 300), "\uFFFD")}
 	}

@@ -63,6 +63,7 @@ func (s *Server) operationView(ctx context.Context, id string, role fleet.Role) 
 			v.Again = again(&op, v.WorkloadID)
 		}
 	}
+	v.EventsRemoved = op.EventsRemoved
 	for _, step := range op.Steps {
 		v.Steps = append(v.Steps, stepView(step, time.Now()))
 	}

@@ -37,6 +37,12 @@ func (s *Server) streamOperation(w http.ResponseWriter, r *http.Request) error {
 				return err
 			}
 			if len(events) == 0 {
+				if op.EventsRemoved { // there is nothing more to wait for
+					seen = op.LastSeq
+					if err := out.fragment(ctx, strconv.FormatInt(seen, 10), views.OperationLive(v)); err != nil {
+						return err
+					}
+				}
 				break
 			}
 			for _, e := range events {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"portolan/internal/auth"
+	"portolan/internal/fleet"
 	"portolan/internal/operate"
 	"portolan/internal/registry"
 	"portolan/static"
@@ -39,6 +40,8 @@ type Options struct {
 	PublicURL string
 	// TrustedProxies are those whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
+	// Retention is how long what pages show of the past is kept.
+	Retention fleet.Retention
 	// SealingOff says why kubeconfigs and secret values cannot be stored; "" = they can.
 	SealingOff string
 	// MaxStreams bounds the streams that one person has open here; 0 = 100.
