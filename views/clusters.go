@@ -31,6 +31,14 @@ type ClusterRow struct {
 	TestTook               time.Duration
 	Enabled                bool
 	Workloads              int
+	Allows                 []Allowance
+}
+
+// Allowance is something of a kubeconfig that an admin has allowed knowingly,
+// and that people should see.
+type Allowance struct {
+	Name string // tls-skip or proxy
+	Word string
 }
 
 // FoundConfig is a kubeconfig of the mounted folder that no cluster uses.
@@ -50,6 +58,7 @@ type Cluster struct {
 	Region, Version        string
 	TestState              string // untested, running, ok or failed
 	Enabled                bool
+	Allows                 []Allowance
 	Target                 bool   // can be deployed to
 	NotTarget              string // why it cannot, in a few words
 	Test                   *Test  // the latest or running one; nil before the first

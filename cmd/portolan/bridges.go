@@ -48,11 +48,11 @@ func (k kubeconfigs) List() ([]registry.Found, error) {
 	return out, nil
 }
 
-func (k kubeconfigs) Inspect(raw []byte, mode fleet.CredentialMode, path string) ([]registry.Context, error) {
-	inspection := kube.Inspect(raw, k.options(mode, path, ""))
+func (k kubeconfigs) Inspect(raw []byte, r registry.Reading) ([]registry.Context, error) {
+	inspection := kube.Inspect(raw, k.options(r))
 	if inspection.Problem != "" {
 		field := "kubeconfig"
-		if mode == fleet.CredentialMounted {
+		if r.Mode == fleet.CredentialMounted {
 			field = "kubeconfig_path"
 		}
 		return nil, fleet.Problems{field: inspection.Problem}.Err()
@@ -60,17 +60,17 @@ func (k kubeconfigs) Inspect(raw []byte, mode fleet.CredentialMode, path string)
 	return contexts(inspection), nil
 }
 
-func (k kubeconfigs) Check(raw []byte, mode fleet.CredentialMode, path, context string, cloud fleet.Cloud) error {
-	options := k.options(mode, path, context)
-	options.Cloud.Cloud = cloud
+func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
+	options := k.options(r)
+	options.Cloud.Cloud = r.Cloud
 	_, err := kube.Parse(raw, options)
 	return err
 }
 
-func (k kubeconfigs) options(mode fleet.CredentialMode, path, context string) kube.ParseOptions {
-	o := kube.ParseOptions{Context: context}
-	if mode == fleet.CredentialMounted {
-		o.Root, o.Path = k.root, path
+func (k kubeconfigs) options(r registry.Reading) kube.ParseOptions {
+	o := kube.ParseOptions{Context: r.Context, Allows: r.Allows}
+	if r.Mode == fleet.CredentialMounted {
+		o.Root, o.Path = k.root, r.Path
 	}
 	return o
 }

@@ -62,6 +62,13 @@ type Exposure struct {
 // where the cluster names none.
 const DefaultLoadBalancerTimeout = 20 * time.Minute
 
+// Allowances are what an admin has knowingly allowed the kubeconfig of a cluster
+// to say. Otherwise it is refused.
+type Allowances struct {
+	TLSSkip bool // insecure-skip-tls-verify: the credential goes to whoever answers
+	Proxy   bool // proxy-url: connections go through another machine
+}
+
 // Cluster is one row of the registry.
 type Cluster struct {
 	ID          string // chosen once, never changed; appears in k8s:<id>
@@ -73,6 +80,8 @@ type Cluster struct {
 	KubeconfigPath string // mounted: relative to the kubeconfigs root
 	Context        string // "" = the kubeconfig's current context
 	CredentialHash string // hex SHA-256 of the kubeconfig's bytes; "" = not readable when last looked at
+
+	Allows Allowances // what the kubeconfig may say
 
 	Cloud       CloudIdentity     // of the cloud credential that is sealed with it
 	SealedCloud *SealedCredential // to be stored with it; nil = what is stored stays, while Cloud is Sealed
@@ -131,7 +140,11 @@ func (c *Cluster) Fingerprint() string {
 		Runtimes                             map[string]string
 		Exposure                             Exposure
 		Cloud                                string `json:",omitempty"`
-	}{string(c.CredentialMode), c.KubeconfigPath, c.CredentialHash, c.Context, c.Namespace, runtimes, c.Exposure, c.Cloud.Hash})
+		AllowTLSSkip, AllowProxy             bool   `json:",omitempty"`
+	}{
+		string(c.CredentialMode), c.KubeconfigPath, c.CredentialHash, c.Context, c.Namespace, runtimes, c.Exposure, c.Cloud.Hash,
+		c.Allows.TLSSkip, c.Allows.Proxy,
+	})
 	if err != nil {
 		panic(err) // only strings, numbers and maps of strings: cannot fail
 	}

@@ -27,6 +27,7 @@ func (f ClusterForm) Parse() (Cluster, error) {
 		Namespace:   r.label63("namespace", f["namespace"]),
 		Region:      r.line("region", f["region"], 80),
 		Enabled:     f["enabled"] != "",
+		Allows:      f.Allows(),
 	}
 	if !ValidClusterID(c.ID) {
 		switch {
@@ -66,6 +67,11 @@ func (f ClusterForm) Parse() (Cluster, error) {
 	c.ImagePullSecrets = r.names("image_pull_secrets", f["image_pull_secrets"])
 	c.Labels = r.labels("labels", f["labels"])
 	return c, r.problems.Err()
+}
+
+// Allows returns what the form allows its kubeconfig to say.
+func (f ClusterForm) Allows() Allowances {
+	return Allowances{TLSSkip: f["allow_tls_skip"] != "", Proxy: f["allow_proxy"] != ""}
 }
 
 // exposure reads the fields of the chosen mode and passes over the others:

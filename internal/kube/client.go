@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 
@@ -60,7 +61,7 @@ func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
 	if tokens != nil {
 		cfg.WrapTransport = tokens.Authorize
 	}
-	base, err := baseTransport(cfg, opts.Policy)
+	base, err := baseTransport(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +123,10 @@ type entry struct {
 }
 
 // key says what a client was made from.
-type key struct{ clusterID, hash, cloud, context string }
+type key struct {
+	clusterID, hash, cloud, context string
+	allows                          fleet.Allowances
+}
 
 // NewClients returns an empty cache over source.
 func NewClients(source Source, opts Options) *Clients {
@@ -143,11 +147,11 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 	// The bytes decide, not the row: a mounted file may have changed since the
 	// row's hash was taken.
 	k := keyOf(cluster, Hash(raw))
-	made, err, _ := c.making.Do(k.clusterID+"\x00"+k.hash+"\x00"+k.cloud+"\x00"+k.context, func() (any, error) {
+	made, err, _ := c.making.Do(k.clusterID+"\x00"+k.hash+"\x00"+k.cloud+"\x00"+k.context+fmt.Sprint(k.allows), func() (any, error) {
 		if client := c.cached(k); client != nil {
 			return client, nil
 		}
-		options := ParseOptions{Context: cluster.Context}
+		options := ParseOptions{Context: cluster.Context, Allows: cluster.Allows}
 		if cluster.Cloud.Sealed() {
 			if options.Cloud, err = c.source.CloudCredential(ctx, cluster); err != nil {
 				return nil, unusable(cluster, err)
@@ -173,7 +177,7 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 }
 
 func keyOf(cluster *fleet.Cluster, hash string) key {
-	return key{clusterID: cluster.ID, hash: hash, cloud: cluster.Cloud.Hash, context: cluster.Context}
+	return key{clusterID: cluster.ID, hash: hash, cloud: cluster.Cloud.Hash, context: cluster.Context, allows: cluster.Allows}
 }
 
 func (c *Clients) cached(k key) *Client {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"net/url"
 	"strings"
 	"time"
 	"unicode"
@@ -20,8 +21,10 @@ type credential struct {
 	context    string
 	server     string
 	serverName string
-	ca         []byte // PEM; empty = the system's
-	cert, key  []byte // PEM
+	insecure   bool     // whoever answers is believed
+	proxy      *url.URL // nil = straight
+	ca         []byte   // PEM; empty = the system's
+	cert, key  []byte   // PEM
 	token      string
 	recipe     cloud.Recipe // how tokens are made where none is given
 
@@ -32,8 +35,11 @@ type credential struct {
 // load reads the certificates, keys and tokens of an accepted context.
 func (o ParseOptions) load(r resolved) (*credential, *refusal) {
 	cluster, user := "cluster "+quote(r.clusterID), "user "+quote(r.userID)
-	c := &credential{context: r.name, server: strings.TrimSuffix(r.cluster.Server, "/"), serverName: r.cluster.ServerName}
+	c := &credential{context: r.name, server: strings.TrimSuffix(r.cluster.Server, "/"), serverName: r.cluster.ServerName, insecure: r.cluster.Insecure}
 	var refused *refusal
+	if c.proxy, refused = readProxy(quote(r.clusterID), r.cluster.ProxyURL); refused != nil {
+		return nil, refused
+	}
 	if c.ca, refused = o.data(cluster, "certificate-authority", r.cluster.CAData, r.cluster.CAFile); refused != nil {
 		return nil, refused
 	}

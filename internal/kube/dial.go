@@ -22,13 +22,25 @@ const (
 type AddressPolicy struct {
 	Allow []netip.Prefix // empty = all that Deny leaves
 	Deny  []netip.Prefix
+
+	Resolver *net.Resolver // looks names up; nil = as the machine does
 }
 
 // errRefusedAddress is what a dial to a refused address fails with.
 var errRefusedAddress = errors.New("address refused")
 
 // refusedPrefixes are never connected to: the services that hand out a
-// machine's own credentials live there.
+// machine's own credentials live there. Sources, as of November 2026:
+//   - 169.254.0.0/16 and fe80::/10 are link-local (RFC 3927, RFC 4291). In the
+//     first live the metadata services of AWS, Google Cloud, Azure, Oracle,
+//     DigitalOcean, Hetzner and OpenStack at .169.254, the credentials of ECS
+//     tasks at .170.2 and of EKS pods at .170.23, Tencent's at .0.23.
+//   - fd00:ec2::254 and fd00:ec2::23: AWS, “Instance metadata service” and “EKS
+//     Pod Identity”; fd20:ce::254: Google Cloud, “About VM metadata”.
+//   - 168.63.129.16: Azure, “What is IP address 168.63.129.16?”.
+//   - 100.100.100.200: Alibaba Cloud, “Instance metadata”; 192.0.0.192: Oracle
+//     Cloud's classic instances.
+//   - The rest cannot be the address of a server (RFC 6890, RFC 5771, RFC 4291).
 var refusedPrefixes = []struct {
 	prefix netip.Prefix
 	why    string
@@ -75,7 +87,9 @@ func (p AddressPolicy) Check(addr netip.Addr) error {
 
 // embedded returns addr and the IPv4 addresses that its IPv6 form leads to:
 // mapped (::ffff:0:0/96), compatible (::/96), translated (::ffff:0:0:0/96),
-// NAT64 (64:ff9b::/96, and 64:ff9b:1::/48 as it is used) and 6to4 (2002::/16).
+// NAT64 (64:ff9b::/96 of RFC 6052, and 64:ff9b:1::/48 of RFC 8215 as it is
+// used), 6to4 (2002::/16, RFC 3056), Teredo (2001::/32, RFC 4380) and ISATAP
+// (…:0:5efe:a.b.c.d, RFC 5214).
 func embedded(addr netip.Addr) []netip.Addr {
 	addr = addr.Unmap()
 	out := []netip.Addr{addr}
@@ -90,6 +104,10 @@ func embedded(addr netip.Addr) []netip.Addr {
 		out = append(out, last4)
 	case netip.MustParsePrefix("::/96").Contains(addr) && addr != netip.IPv6Loopback() && addr != netip.IPv6Unspecified():
 		out = append(out, last4)
+	case netip.MustParsePrefix("2001::/32").Contains(addr):
+		out = append(out, netip.AddrFrom4([4]byte(b[4:8])), netip.AddrFrom4([4]byte{^b[12], ^b[13], ^b[14], ^b[15]}))
+	case b[8]&^0x02 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe:
+		out = append(out, last4)
 	case netip.MustParsePrefix("2002::/16").Contains(addr):
 		out = append(out, netip.AddrFrom4([4]byte(b[2:6])))
 	}
@@ -101,7 +119,8 @@ func embedded(addr netip.Addr) []netip.Addr {
 // that a name cannot lead elsewhere than it did when it was checked.
 func (p AddressPolicy) dialer() *net.Dialer {
 	return &net.Dialer{
-		Timeout: DialTimeout,
+		Timeout:  DialTimeout,
+		Resolver: p.Resolver,
 		KeepAliveConfig: net.KeepAliveConfig{
 			Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 3,
 		},

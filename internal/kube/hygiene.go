@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"net/netip"
 	"net/url"
 	"path"
 	"strconv"
@@ -31,11 +32,13 @@ func (o ParseOptions) check(r resolved) (*credential, *refusal) {
 func (o ParseOptions) refuseCluster(r resolved) *refusal {
 	c, name := r.cluster, quote(r.clusterID)
 	switch {
-	case c.Insecure:
-		return refuse("Give the cluster's certificate-authority-data instead.",
+	case c.Insecure && !o.Allows.TLSSkip:
+		return refuse("Give the cluster's certificate-authority-data instead. If you mean it, tick that the TLS check may be skipped.",
 			"The cluster %s has insecure-skip-tls-verify: its credential would be handed to whoever answers.", name)
-	case c.ProxyURL != "":
-		return refuse("Remove proxy-url; Portolan must reach the API server directly.", "The cluster %s has a proxy-url, which is not accepted.", name)
+	case c.Insecure && (c.CAData != "" || c.CAFile != ""):
+		return refuse("Remove insecure-skip-tls-verify.", "The cluster %s has both insecure-skip-tls-verify and a certificate authority.", name)
+	case c.ProxyURL != "" && !o.Allows.Proxy:
+		return refuse("Remove proxy-url. If you mean it, tick that a proxy may be used.", "The cluster %s has a proxy-url, which is not accepted as it is.", name)
 	case c.CAFile != "" && o.Root == nil:
 		return fileRefusal("cluster", name, "certificate-authority")
 	}
@@ -60,12 +63,47 @@ func refuseServer(cluster, server string) *refusal {
 	case u.RawQuery != "" || u.Fragment != "":
 		return refuse("Remove what follows “?” or “#”.", "The server URL of the cluster %s contains a query or a fragment.", cluster)
 	}
+	if likeAddress(u.Hostname()) {
+		return refuse("Write an IPv4 address as four decimal numbers.", "The server of the cluster %s looks like an address, but is not one.", cluster)
+	}
 	if port := u.Port(); port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 			return refuse("", "The server URL of the cluster %s has a port outside 1–65535.", cluster)
 		}
 	}
 	return nil
+}
+
+// likeAddress reports whether host ends in a number without being an address.
+// Some resolvers and proxies take such a host for an IPv4 address all the same,
+// in octal, hexadecimal or fewer parts (WHATWG URL standard, host parsing).
+func likeAddress(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	host = strings.TrimSuffix(host, ".")
+	last := strings.ToLower(host[strings.LastIndex(host, ".")+1:])
+	if hex, ok := strings.CutPrefix(last, "0x"); ok {
+		return strings.Trim(hex, "0123456789abcdef") == ""
+	}
+	return last != "" && strings.Trim(last, "0123456789") == ""
+}
+
+// readProxy returns the proxy that a cluster names; nil = none.
+func readProxy(cluster, text string) (*url.URL, *refusal) {
+	if text == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || strings.ContainsFunc(text, unicode.IsSpace) || u.Hostname() == "" || likeAddress(u.Hostname()):
+		return nil, refuse("It should look like http://proxy:3128.", "The proxy-url of the cluster %s is not a URL.", cluster)
+	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5":
+		return nil, refuse("Use a proxy of one of these kinds.", "The proxy-url of the cluster %s is none of http, https and socks5.", cluster)
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return nil, refuse("It should look like http://proxy:3128.", "The proxy-url of the cluster %s has more than a host and a port.", cluster)
+	}
+	return u, nil
 }
 
 func (o ParseOptions) refuseUser(r resolved) *refusal {

@@ -23,7 +23,7 @@ const (
 func (r *run) authenticate(ctx context.Context) outcome {
 	harden(r.config, r.opts.Policy, r.opts.Version)
 	var err error
-	if r.base, err = baseTransport(r.config, r.opts.Policy); err == nil {
+	if r.base, err = baseTransport(r.config); err == nil {
 		r.client, err = httpClient(r.config, r.base)
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -24,6 +25,9 @@ type ParseOptions struct {
 
 	// Context is the context that will be used; "" = the current one.
 	Context string
+
+	// Allows is what an admin has knowingly allowed it to say.
+	Allows fleet.Allowances
 
 	// Cloud is what tokens are made from for a kubeconfig of a managed
 	// cluster; zero = what this machine has.
@@ -177,7 +181,7 @@ func (d *document) contextNames() string {
 
 // RESTConfig returns what is needed to speak to the API server of a context;
 // "" = the one of Parse, else the current one. Everything is in memory: the
-// result names no file, no program and no proxy. Where tokens are made, it
+// result names no file, no program, and a proxy only where one is allowed. Where tokens are made, it
 // holds no credential: see tokens.
 func (k *Kubeconfig) RESTConfig(context string) (*rest.Config, error) {
 	if context == "" {
@@ -187,7 +191,7 @@ func (k *Kubeconfig) RESTConfig(context string) (*rest.Config, error) {
 	if refused != nil {
 		return nil, refused.at(k.opts.field())
 	}
-	return &rest.Config{
+	cfg := &rest.Config{
 		Host:        cred.server,
 		BearerToken: cred.token,
 		TLSClientConfig: rest.TLSClientConfig{
@@ -195,8 +199,13 @@ func (k *Kubeconfig) RESTConfig(context string) (*rest.Config, error) {
 			CAData:     cred.ca,
 			CertData:   cred.cert,
 			KeyData:    cred.key,
+			Insecure:   cred.insecure,
 		},
-	}, nil
+	}
+	if cred.proxy != nil {
+		cfg.Proxy = http.ProxyURL(cred.proxy)
+	}
+	return cfg, nil
 }
 
 // tokens returns what makes the tokens of the context of Parse; nil = its

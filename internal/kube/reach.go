@@ -27,7 +27,7 @@ func (r *run) credential(ctx context.Context) outcome {
 		message, remedy := refusalOf(r.req.KubeconfigErr)
 		return failed(remedy, "%s", message)
 	}
-	k, err := Parse(r.req.Kubeconfig, ParseOptions{Context: r.req.Cluster.Context, Cloud: r.req.Cloud})
+	k, err := Parse(r.req.Kubeconfig, ParseOptions{Context: r.req.Cluster.Context, Allows: r.req.Cluster.Allows, Cloud: r.req.Cloud})
 	if err != nil {
 		message, remedy := refusalOf(err)
 		return failed(remedy, "%s", message)
@@ -107,14 +107,32 @@ func minutes(d time.Duration) string {
 	return fmt.Sprintf("%.0f min", d.Minutes())
 }
 
-// resolve finds the addresses of the API server.
+// resolve finds the addresses of the API server, or of the proxy before it: that
+// one looks up the API server's name itself, so that its addresses are not
+// known here.
 func (r *run) resolve(ctx context.Context) outcome {
-	if addr, err := netip.ParseAddr(r.host); err == nil {
+	r.way = wayOf(r.config, r.opts.Policy)
+	if r.way.proxy == nil {
+		return r.lookUp(ctx, r.host)
+	}
+	host := r.way.proxy.Hostname()
+	out := r.lookUp(ctx, host)
+	if out.state == fleet.CheckOK {
+		out.message = "Through the proxy: " + out.message
+		if _, err := netip.ParseAddr(r.host); err != nil {
+			out.message += " It looks up " + r.host + " itself, so that only the proxy can refuse addresses of that name."
+		}
+	}
+	return out
+}
+
+func (r *run) lookUp(ctx context.Context, host string) outcome {
+	if addr, err := netip.ParseAddr(host); err == nil {
 		return passed("%s is an address, no name to look up.", addr)
 	}
 	ctx, cancel := r.share(ctx)
 	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", r.host)
+	addrs, err := r.opts.Policy.Resolver.LookupNetIP(ctx, "ip", host)
 	var dns *net.DNSError
 	switch {
 	case err == nil:
@@ -122,14 +140,14 @@ func (r *run) resolve(ctx context.Context) outcome {
 		for _, a := range addrs {
 			list = append(list, a.Unmap().String())
 		}
-		return passed("%s is %s.", r.host, strings.Join(list, ", "))
+		return passed("%s is %s.", host, strings.Join(list, ", "))
 	case timedOut(err):
-		return failed("Check the name servers of the machine Portolan runs on.", "The name %s could not be looked up: no name server answered in time.", r.host)
+		return failed("Check the name servers of the machine Portolan runs on.", "The name %s could not be looked up: no name server answered in time.", host)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return failed("Check the server in the kubeconfig, and that the name is known where Portolan runs: the names of private clusters often are known only inside their network.",
-			"There is no such name as %s.", r.host)
+			"There is no such name as %s.", host)
 	default:
-		return failed("Check the name servers of the machine Portolan runs on.", "The name %s could not be looked up.", r.host)
+		return failed("Check the name servers of the machine Portolan runs on.", "The name %s could not be looked up.", host)
 	}
 }
 
@@ -137,18 +155,24 @@ func (r *run) resolve(ctx context.Context) outcome {
 func (r *run) connect(ctx context.Context) outcome {
 	ctx, cancel := r.share(ctx)
 	defer cancel()
-	conn, err := r.opts.Policy.dialer().DialContext(ctx, "tcp", net.JoinHostPort(r.host, r.port))
+	conn, err := r.way.dial(ctx, "tcp", net.JoinHostPort(r.host, r.port))
 	if err != nil {
 		return r.unreachable(err)
 	}
 	r.conn = conn
+	if r.way.proxy != nil {
+		return passed("Connected to %s through the proxy %s.", net.JoinHostPort(r.host, r.port), r.way.firstHop(""))
+	}
 	return passed("Connected to %s.", conn.RemoteAddr())
 }
 
 // unreachable explains why no TCP connection came about.
 func (r *run) unreachable(err error) outcome {
-	at := net.JoinHostPort(r.host, r.port)
+	at := r.way.firstHop(net.JoinHostPort(r.host, r.port))
+	var proxy *proxyError
 	switch {
+	case errors.As(err, &proxy):
+		return failed("Check the proxy-url, and that the proxy lets Portolan through to "+net.JoinHostPort(r.host, r.port)+".", "The proxy %s %s.", at, proxy.says)
 	case errors.Is(err, errRefusedAddress):
 		reason := err.Error()
 		if _, after, ok := strings.Cut(reason, errRefusedAddress.Error()+": "); ok {
@@ -175,6 +199,9 @@ func (r *run) handshake(ctx context.Context) outcome {
 	if err != nil {
 		return failed("", "The certificates of the kubeconfig cannot be used.")
 	}
+	if config == nil { // nothing but the system's authorities and a token
+		config = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	if config.ServerName == "" {
 		config.ServerName = r.host
 	}
@@ -190,6 +217,10 @@ func (r *run) handshake(ctx context.Context) outcome {
 		return r.insecure(err, config.ServerName)
 	}
 	state := conn.ConnectionState()
+	if config.InsecureSkipVerify {
+		return warned("Put the cluster's certificate-authority-data into the kubeconfig in place of insecure-skip-tls-verify.",
+			"%s, but the certificate is not checked, as this cluster's kubeconfig wants and its form allows: whoever answers gets the credential.", tls.VersionName(state.Version))
+	}
 	leaf := state.PeerCertificates[0]
 	if left := time.Until(leaf.NotAfter); left < fleet.ExpiryWarning {
 		return warned("Renew the API server's certificate.", "The API server's certificate expires on %s.", day(leaf.NotAfter))

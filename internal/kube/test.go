@@ -127,6 +127,7 @@ type run struct {
 	config     *rest.Config
 	recipe     cloud.Recipe // of the credential; nil = the kubeconfig holds it itself
 	host, port string
+	way        way
 	conn       net.Conn // from connect to tls
 	base       *http.Transport
 	client     *http.Client

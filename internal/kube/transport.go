@@ -19,16 +19,16 @@ const HeaderTimeout = 40 * time.Second
 // errNoAnswer is the cause where an API server took a request and was silent.
 var errNoAnswer = errors.New("no answer from the API server in time")
 
-// baseTransport returns the transport under every request with cfg. It takes
-// no proxy from the environment: a kubeconfig says where to connect, and a
-// proxy would be connected to without the address policy seeing the server.
-func baseTransport(cfg *rest.Config, policy AddressPolicy) (*http.Transport, error) {
+// baseTransport returns the transport under every request with cfg, which is
+// hardened. It takes no proxy from the environment: a kubeconfig says where to
+// connect, and its own proxy is part of cfg.Dial.
+func baseTransport(cfg *rest.Config) (*http.Transport, error) {
 	tlsConfig, err := rest.TLSConfigFor(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return &http.Transport{
-		DialContext:         policy.dialer().DialContext,
+		DialContext:         cfg.Dial,
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: TLSTimeout,
 		ForceAttemptHTTP2:   true,
@@ -58,10 +58,12 @@ func httpClient(cfg *rest.Config, base http.RoundTripper) (*http.Client, error) 
 }
 
 // harden sets what every client's configuration has besides the credential.
+// From then on the way to the server, through the proxy of the kubeconfig if it
+// has one, is the configuration's Dial.
 func harden(cfg *rest.Config, policy AddressPolicy, version string) {
 	cfg.UserAgent = "portolan/" + version
 	cfg.QPS, cfg.Burst = 50, 100 // client-go's 5 and 10 would make a hundred access reviews take 20 s
-	cfg.Dial = policy.dialer().DialContext
+	cfg.Dial = wayOf(cfg, policy).dial
 	cfg.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
 	cfg.ContentType = "application/vnd.kubernetes.protobuf" // a third of JSON's memory
 	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"

@@ -19,6 +19,8 @@ type clusterRow struct {
 	Context           string
 	CredentialHash    string
 	Cloud             fleet.CloudIdentity
+	AllowTLSSkip      bool
+	AllowProxy        bool
 	Namespace         string
 	RuntimeNamespaces map[string]string
 	Exposure          fleet.Exposure
@@ -32,13 +34,14 @@ type clusterRow struct {
 }
 
 const clusterColumns = `c.id, c.label, c.provider, c.cluster_name, c.credential_mode, c.kubeconfig_path, c.context,
-	c.credential_hash, c.cloud, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
+	c.credential_hash, c.cloud, c.allow_tls_skip, c.allow_proxy, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
 	c.version, c.created_at, c.updated_at`
 
 func (r clusterRow) cluster() fleet.Cluster {
 	return fleet.Cluster{
 		ID: r.ID, Label: r.Label, Provider: r.Provider, ClusterName: r.ClusterName, CredentialMode: r.CredentialMode,
-		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Cloud: r.Cloud, Namespace: r.Namespace,
+		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Cloud: r.Cloud,
+		Allows: fleet.Allowances{TLSSkip: r.AllowTLSSkip, Proxy: r.AllowProxy}, Namespace: r.Namespace,
 		RuntimeNamespaces: r.RuntimeNamespaces, Exposure: r.Exposure, ImagePullSecrets: r.ImagePullSecrets,
 		Labels: r.Labels, Region: r.Region, Enabled: r.Enabled,
 		Version: r.Version, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
@@ -50,7 +53,7 @@ func clusterArgs(c fleet.Cluster) pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"id": c.ID, "label": c.Label, "provider": c.Provider, "cluster_name": c.ClusterName,
 		"credential_mode": c.CredentialMode, "kubeconfig_path": c.KubeconfigPath, "context": c.Context,
-		"credential_hash": c.CredentialHash, "cloud": c.Cloud, "namespace": c.Namespace,
+		"credential_hash": c.CredentialHash, "cloud": c.Cloud, "allow_tls_skip": c.Allows.TLSSkip, "allow_proxy": c.Allows.Proxy, "namespace": c.Namespace,
 		"runtime_namespaces": orEmptyMap(c.RuntimeNamespaces), "exposure": c.Exposure,
 		"image_pull_secrets": orEmpty(c.ImagePullSecrets), "labels": orEmptyMap(c.Labels), "region": c.Region,
 		"enabled": c.Enabled, "version": c.Version, "fingerprint": c.Fingerprint(),
@@ -63,9 +66,9 @@ func (db *DB) CreateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO clusters (id, label, provider, cluster_name, credential_mode, kubeconfig_path, context,
-				credential_hash, cloud, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
+				credential_hash, cloud, allow_tls_skip, allow_proxy, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
 			VALUES (@id, @label, @provider, @cluster_name, @credential_mode, @kubeconfig_path, @context,
-				@credential_hash, @cloud, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
+				@credential_hash, @cloud, @allow_tls_skip, @allow_proxy, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
 				@fingerprint)`, clusterArgs(c)); err != nil {
 			return err
 		}
@@ -93,7 +96,7 @@ func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET label = @label, provider = @provider, cluster_name = @cluster_name,
 				credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
-				credential_hash = @credential_hash, cloud = @cloud, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
+				credential_hash = @credential_hash, cloud = @cloud, allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
 				exposure = @exposure, image_pull_secrets = @image_pull_secrets, labels = @labels, region = @region,
 				enabled = @enabled, fingerprint = @fingerprint, test_wanted = test_wanted AND fingerprint = @fingerprint,
 				version = version + 1, updated_at = now()

@@ -67,11 +67,11 @@ func (f *folder) List() ([]registry.Found, error) {
 	return out, nil
 }
 
-func (f *folder) Inspect(raw []byte, _ fleet.CredentialMode, _ string) ([]registry.Context, error) {
+func (f *folder) Inspect(raw []byte, _ registry.Reading) ([]registry.Context, error) {
 	return []registry.Context{{Name: string(raw)}}, nil
 }
 
-func (f *folder) Check(raw []byte, _ fleet.CredentialMode, _, _ string, _ fleet.Cloud) error {
+func (f *folder) Check(raw []byte, _ registry.Reading) error {
 	if strings.HasPrefix(string(raw), "bad") {
 		return fleet.Problems{"kubeconfig": "is no kubeconfig"}.Err()
 	}

@@ -21,7 +21,8 @@ func FormOf(c fleet.Cluster) fleet.ClusterForm {
 		"load_balancer_class": e.LoadBalancerClass, "load_balancer_timeout": "",
 		"image_pull_secrets": strings.Join(c.ImagePullSecrets, ", "), "labels": object(c.Labels),
 		"cloud_credential": "ambient", "aws_access_key_id": "", "azure_client_id": "", "azure_tenant_id": "",
-		"region": c.Region, "enabled": "", "version": strconv.FormatInt(c.Version, 10),
+		"allow_tls_skip": tick(c.Allows.TLSSkip), "allow_proxy": tick(c.Allows.Proxy),
+		"region": c.Region, "enabled": tick(c.Enabled), "version": strconv.FormatInt(c.Version, 10),
 	}
 	if c.Cloud.Sealed() {
 		form["cloud_credential"] = "sealed"
@@ -35,15 +36,20 @@ func FormOf(c fleet.Cluster) fleet.ClusterForm {
 	if e.LoadBalancerTimeout > 0 {
 		form["load_balancer_timeout"] = e.LoadBalancerTimeout.String()
 	}
-	if c.Enabled {
-		form["enabled"] = "true"
-	}
 	for _, runtime := range fleet.Runtimes() {
 		if runtime.OwnNamespace {
 			form[fleet.NamespaceField(runtime.ID)] = c.RuntimeNamespaces[runtime.ID]
 		}
 	}
 	return form
+}
+
+// tick is what a form sends for a box.
+func tick(on bool) string {
+	if on {
+		return "true"
+	}
+	return ""
 }
 
 func port(n int32) string {

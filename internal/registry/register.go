@@ -108,7 +108,7 @@ func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cl
 			e.Remedy = "Set PORTOLAN_ENCRYPTION_KEYS and start Portolan again, or mount the kubeconfig."
 			return c, nil, e
 		}
-		collect(problems, r.Kubeconfigs.Check([]byte(typed), c.CredentialMode, "", c.Context, c.Cloud.Cloud))
+		collect(problems, r.Kubeconfigs.Check([]byte(typed), reading(&c)))
 		c.CredentialHash = hashOf([]byte(typed))
 	case c.CredentialMode == fleet.CredentialEncrypted && before != nil && before.CredentialMode == fleet.CredentialEncrypted:
 		c.CredentialHash = before.CredentialHash // kept as it is
@@ -140,7 +140,7 @@ func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) {
 		collect(problems, atField("kubeconfig_path", err))
 		return
 	}
-	collect(problems, r.Kubeconfigs.Check(raw, c.CredentialMode, path, c.Context, c.Cloud.Cloud))
+	collect(problems, r.Kubeconfigs.Check(raw, reading(c)))
 	c.CredentialHash = hashOf(raw)
 }
 
@@ -156,12 +156,12 @@ func (r *Registry) Inspect(_ context.Context, form fleet.ClusterForm) ([]Context
 		if err != nil {
 			return nil, atField("kubeconfig_path", err)
 		}
-		return r.Kubeconfigs.Inspect(raw, fleet.CredentialMounted, path)
+		return r.Kubeconfigs.Inspect(raw, Reading{Mode: fleet.CredentialMounted, Path: path, Allows: form.Allows()})
 	}
 	if strings.TrimSpace(form["kubeconfig"]) == "" {
 		return nil, fleet.Problems{"kubeconfig": "must not be empty: paste it, or choose a file"}.Err()
 	}
-	return r.Kubeconfigs.Inspect([]byte(form["kubeconfig"]), fleet.CredentialEncrypted, "")
+	return r.Kubeconfigs.Inspect([]byte(form["kubeconfig"]), Reading{Mode: fleet.CredentialEncrypted, Allows: form.Allows()})
 }
 
 // SetEnabled switches a cluster on or off as a target.

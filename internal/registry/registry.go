@@ -32,10 +32,23 @@ type Kubeconfigs interface {
 	List() ([]Found, error)
 	// Inspect returns the contexts of a kubeconfig, or an Error with a problem
 	// at the field that brought it.
-	Inspect(raw []byte, mode fleet.CredentialMode, path string) ([]Context, error)
-	// Check returns nil when the context ("" = the current one) may be used
-	// with a sealed credential of cloud; "" = none.
-	Check(raw []byte, mode fleet.CredentialMode, path, context string, cloud fleet.Cloud) error
+	Inspect(raw []byte, r Reading) ([]Context, error)
+	// Check returns nil when the context of r may be used.
+	Check(raw []byte, r Reading) error
+}
+
+// Reading says where a kubeconfig comes from, and so what it may do.
+type Reading struct {
+	Mode    fleet.CredentialMode
+	Path    string // of a mounted one
+	Context string // "" = the current one
+	Allows  fleet.Allowances
+	Cloud   fleet.Cloud // of the sealed cloud credential; "" = none
+}
+
+// reading is how the kubeconfig of a cluster is read.
+func reading(c *fleet.Cluster) Reading {
+	return Reading{Mode: c.CredentialMode, Path: c.KubeconfigPath, Context: c.Context, Allows: c.Allows, Cloud: c.Cloud.Cloud}
 }
 
 // Context is one context of a kubeconfig.
@@ -198,12 +211,14 @@ func (r *Registry) CheckTarget(ctx context.Context, id string) (fleet.Status, er
 }
 
 // CheckSealed returns an Error that says which key is missing or wrong where
-// the sealed kubeconfig of a cluster does not open.
+// the sealed kubeconfig or cloud credential of a cluster does not open.
 func (r *Registry) CheckSealed(ctx context.Context, c *fleet.Cluster) error {
-	if c.CredentialMode != fleet.CredentialEncrypted {
-		return nil
+	if c.CredentialMode == fleet.CredentialEncrypted {
+		if _, err := r.Kubeconfig(ctx, c); err != nil {
+			return err
+		}
 	}
-	_, err := r.Kubeconfig(ctx, c)
+	_, err := r.CloudCredential(ctx, c)
 	return err
 }
 

@@ -55,7 +55,7 @@ func (s *Server) clusterView(ctx context.Context, id string, role fleet.Role) (v
 		ID: c.ID, Label: c.Label, ClusterName: c.ClusterName, Provider: string(c.Provider), Exposure: string(c.Exposure.Mode),
 		Region: c.Region, TestState: string(status.TestState()), Enabled: c.Enabled, Target: status.IsTarget(),
 		NotTarget: status.WhyNotTarget(), Namespaces: namespaceFacts(c), ExposureFacts: exposureFacts(c.Exposure),
-		CanAdmin: role.Includes(fleet.RoleAdmin),
+		CanAdmin: role.Includes(fleet.RoleAdmin), Allows: allowances(c.Allows),
 	}
 	if status.Test != nil {
 		v.Version = status.Test.ServerVersion

@@ -271,13 +271,15 @@ func inspectionView(contexts []registry.Context, err error) *views.Inspection {
 // a box that is not ticked counts as empty, as browsers send nothing for it.
 func readClusterForm(r *http.Request) (fleet.ClusterForm, error) {
 	form, err := readForm(r)
-	untick(form, "enabled")
+	untick(form, "enabled", "allow_tls_skip", "allow_proxy")
 	return form, err
 }
 
-func untick(form map[string]string, name string) {
-	switch strings.ToLower(strings.TrimSpace(form[name])) {
-	case "false", "off", "0", "no":
-		form[name] = ""
+func untick(form map[string]string, names ...string) {
+	for _, name := range names {
+		switch strings.ToLower(strings.TrimSpace(form[name])) {
+		case "false", "off", "0", "no":
+			form[name] = ""
+		}
 	}
 }

@@ -67,10 +67,23 @@ func (s *Server) found(r *http.Request, v *views.Clusters) {
 	}
 }
 
+// allowances are the marks of what an admin has allowed a kubeconfig to say.
+func allowances(a fleet.Allowances) []views.Allowance {
+	var out []views.Allowance
+	if a.TLSSkip {
+		out = append(out, views.Allowance{Name: "tls-skip", Word: "may skip the TLS check"})
+	}
+	if a.Proxy {
+		out = append(out, views.Allowance{Name: "proxy", Word: "may use a proxy"})
+	}
+	return out
+}
+
 func clusterRow(c *fleet.ClusterRow) views.ClusterRow {
 	row := views.ClusterRow{
 		ID: c.Cluster.ID, Label: c.Cluster.Label, ClusterName: c.Cluster.ClusterName, Provider: string(c.Cluster.Provider),
 		Exposure: string(c.Cluster.Exposure.Mode), TestState: string(c.TestState()), Enabled: c.Cluster.Enabled, Workloads: c.Workloads,
+		Allows: allowances(c.Cluster.Allows),
 	}
 	t := c.Test
 	if t == nil {

@@ -260,22 +260,22 @@ func (k kubeconfigs) Read(rel string) ([]byte, error) { return []byte(k[rel]), n
 func (k kubeconfigs) List() ([]registry.Found, error) {
 	var out []registry.Found
 	for path := range maps.Keys(k) {
-		list, _ := k.Inspect(nil, "", "")
+		list, _ := k.Inspect(nil, registry.Reading{})
 		out = append(out, registry.Found{Path: path, Contexts: list})
 	}
 	return out, nil
 }
-func (k kubeconfigs) Inspect(raw []byte, _ fleet.CredentialMode, _ string) ([]registry.Context, error) {
+func (k kubeconfigs) Inspect(raw []byte, _ registry.Reading) ([]registry.Context, error) {
 	if string(raw) == "broken" {
 		return nil, fleet.Problems{"kubeconfig": "is not YAML"}.Err()
 	}
 	return []registry.Context{{Name: "main", Cluster: "kube", User: "admin", Server: "https://192.0.2.1:6443", Current: true}}, nil
 }
-func (k kubeconfigs) Check(raw []byte, _ fleet.CredentialMode, _, context string, _ fleet.Cloud) error {
+func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
 	if string(raw) == "broken" {
 		return fleet.Problems{"kubeconfig": "is not YAML"}.Err()
 	}
-	if context != "" && context != "main" {
+	if r.Context != "" && r.Context != "main" {
 		return fleet.Problems{"context": "there is no such context"}.Err()
 	}
 	return nil
