@@ -79,7 +79,9 @@ type webConfig struct {
 	Listen         string   `env:"PORTOLAN_LISTEN" default:"127.0.0.1:8080" help:"Address of the web pages."`
 	MetricsListen  string   `env:"PORTOLAN_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address of /metrics, /healthz and /readyz, apart from the pages; empty: none (a worker then uses 127.0.0.1:9464)."`
 	PublicURL      string   `env:"PORTOLAN_PUBLIC_URL" placeholder:"URL" help:"Address that browsers use, such as https://portolan.example.com. With https, cookies are marked Secure."`
-	TrustedProxies []string `env:"PORTOLAN_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For is believed."`
+	TrustedProxies []string `env:"PORTOLAN_TRUSTED_PROXIES" placeholder:"CIDR,…" help:"Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."`
+	TLSCert        string   `name:"tls-cert" env:"PORTOLAN_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) with which the pages are served by TLS; read again when it changes."`
+	TLSKey         string   `name:"tls-key" env:"PORTOLAN_TLS_KEY" placeholder:"FILE" help:"Private key (PEM) of that certificate."`
 	AdminEmail     string   `env:"PORTOLAN_ADMIN_EMAIL" placeholder:"EMAIL" help:"First admin, made at the first start in place of /setup."`
 	AdminPassword  string   `env:"PORTOLAN_ADMIN_PASSWORD" placeholder:"PASSWORD" help:"Password of that admin."`
 }

@@ -17,15 +17,24 @@ const workerMetricsListen = "127.0.0.1:9464"
 type healthCmd struct {
 	Listen        string        `env:"PORTOLAN_LISTEN" default:"127.0.0.1:8080" help:"Address of the web pages of that process."`
 	MetricsListen string        `env:"PORTOLAN_METRICS_LISTEN" placeholder:"ADDRESS" help:"Address of its metrics."`
+	TLSCert       string        `name:"tls-cert" env:"PORTOLAN_TLS_CERT" placeholder:"FILE" help:"Certificate with which that process serves its pages by TLS."`
+	TLSKey        string        `name:"tls-key" env:"PORTOLAN_TLS_KEY" placeholder:"FILE" help:"Private key of that certificate."`
 	Worker        bool          `help:"Ask a worker, at its metrics address, instead of the web pages."`
 	Timeout       time.Duration `default:"3s" help:"How long an answer may take."`
 }
 
 // Run asks the process and returns an error unless it is ready.
 func (c healthCmd) Run(ctx context.Context, out io.Writer) error {
-	address := c.Listen
-	if c.Worker {
+	address, scheme, client := c.Listen, "http://", &http.Client{}
+	switch {
+	case c.Worker:
 		address = cmp.Or(c.MetricsListen, workerMetricsListen)
+	case c.TLSCert != "":
+		config, err := ownCertificate(c.TLSCert, c.TLSKey)
+		if err != nil {
+			return err
+		}
+		scheme, client.Transport = "https://", &http.Transport{TLSClientConfig: config}
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -36,11 +45,11 @@ func (c healthCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+net.JoinHostPort(host, port)+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,10 @@ func (p *parts) serveWeb(ctx context.Context, c webConfig) error {
 		return fmt.Errorf("PORTOLAN_LISTEN: %w", err)
 	}
 	defer listener.Close()
+	tls, err := loadCertificate(c.TLSCert, c.TLSKey, p.log)
+	if err != nil {
+		return err
+	}
 	assets, err := static.New()
 	if err != nil {
 		return err
@@ -69,20 +73,24 @@ func (p *parts) serveWeb(ctx context.Context, c webConfig) error {
 	if err != nil {
 		return err
 	}
-	address := cmp.Or(c.PublicURL, "http://"+listener.Addr().String())
+	scheme := "http://"
+	if tls != nil {
+		scheme = "https://"
+	}
+	address := cmp.Or(c.PublicURL, scheme+listener.Addr().String())
 	p.log.Info("listening", "url", address)
 	if token != "" {
 		p.log.Info("there is no account yet: open this page to make the first one", "url", address+"/setup", "token", token)
 	}
 	roles := []func(context.Context) error{
-		func(ctx context.Context) error { return serveHTTP(ctx, listener, server.Handler()) },
+		func(ctx context.Context) error { return serveHTTP(ctx, listener, server.Handler(), tls) },
 	}
 	if c.MetricsListen != "" {
 		metrics, err := net.Listen("tcp", c.MetricsListen)
 		if err != nil {
 			return fmt.Errorf("PORTOLAN_METRICS_LISTEN: %w", err)
 		}
-		roles = append(roles, func(ctx context.Context) error { return serveHTTP(ctx, metrics, server.MetricsHandler()) })
+		roles = append(roles, func(ctx context.Context) error { return serveHTTP(ctx, metrics, server.MetricsHandler(), nil) })
 	}
 	return together(ctx, roles...)
 }
@@ -156,7 +164,7 @@ func (p *parts) serveWorkerMetrics(ctx context.Context, address string) error {
 		return fmt.Errorf("PORTOLAN_METRICS_LISTEN: %w", err)
 	}
 	p.log.Info("worker is up", "metrics", "http://"+listener.Addr().String())
-	return serveHTTP(ctx, listener, workerHandler(p.db))
+	return serveHTTP(ctx, listener, workerHandler(p.db), nil)
 }
 
 // newServer bounds what a connection may take. A client that sends its form, or
@@ -173,11 +181,19 @@ func newServer(handler http.Handler) *http.Server {
 	}
 }
 
-// serveHTTP serves until ctx ends, then lets requests under way finish.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
+// serveHTTP serves until ctx ends, then lets requests under way finish. With a
+// certificate it serves by TLS.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, tls *certificate) error {
 	server := newServer(handler)
+	server.TLSConfig = tls.config()
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	go func() {
+		if tls != nil {
+			ended <- server.ServeTLS(listener, "", "")
+			return
+		}
+		ended <- server.Serve(listener)
+	}()
 	select {
 	case err := <-ended:
 		return err

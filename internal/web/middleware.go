@@ -199,6 +199,9 @@ func originOf(address string) (string, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return "", fmt.Errorf("the public URL %q is not an http or https address", address)
 	}
+	if strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fmt.Errorf("the public URL %q must be a scheme and a host only: Portolan needs a host name of its own", address)
+	}
 	return u.Scheme + "://" + u.Host, nil
 }
 

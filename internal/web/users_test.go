@@ -535,3 +535,18 @@ func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestInvitationsUseThePublicURL(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *Options) { o.PublicURL = "https://portolan.example/" })
+	admin := b.user(fleet.RoleAdmin)
+	a := admin.post("/admin/users/invite", fields{"email": "ana@example.com", "role": "viewer"}, "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "http")
+	if a.status != http.StatusCreated || !strings.Contains(a.body, `value="https://portolan.example/invite#`) || strings.Contains(a.body, "evil.example") {
+		t.Errorf("%d\n%s", a.status, a.body)
+	}
+	for _, bad := range []string{"portolan.example", "ftp://portolan.example", "https://portolan.example/under", "https://", "https://ana@portolan.example"} {
+		if _, err := New(Options{PublicURL: bad, Assets: b.server.Assets}); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}

@@ -38,7 +38,8 @@ type Options struct {
 	// PublicURL is how browsers reach Portolan, such as https://portolan.example;
 	// "" = as the request says.
 	PublicURL string
-	// TrustedProxies are those whose X-Forwarded-For is believed.
+	// TrustedProxies are those whose X-Forwarded-For and X-Forwarded-Proto are
+	// believed.
 	TrustedProxies []netip.Prefix
 	// Retention is how long what pages show of the past is kept.
 	Retention fleet.Retention
