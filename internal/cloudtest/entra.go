@@ -104,11 +104,11 @@ func scopeOf(r *http.Request) string {
 func (e *Entra) checkRequest(r *http.Request) error {
 	switch {
 	case r.PathValue("tenant") != e.Tenant:
-		return fmt.Errorf("AADSTS90002: Tenant '%s' not found.", r.PathValue("tenant"))
+		return fmt.Errorf("AADSTS90002: Tenant '%s' not found", r.PathValue("tenant"))
 	case r.FormValue("grant_type") != "client_credentials":
 		return fmt.Errorf("AADSTS70003: grant type %q", r.FormValue("grant_type"))
 	case r.FormValue("client_id") != e.Client:
-		return fmt.Errorf("AADSTS700016: Application with identifier '%s' was not found in the directory.", r.FormValue("client_id"))
+		return fmt.Errorf("AADSTS700016: Application with identifier '%s' was not found in the directory", r.FormValue("client_id"))
 	case scopeOf(r) == "":
 		return fmt.Errorf("AADSTS1002012: scope %q", r.FormValue("scope"))
 	}
@@ -116,7 +116,7 @@ func (e *Entra) checkRequest(r *http.Request) error {
 		return e.checkFederated(r, assertion)
 	}
 	if subtle.ConstantTimeCompare([]byte(r.FormValue("client_secret")), []byte(e.Secret)) != 1 {
-		return errors.New("AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value.")
+		return errors.New("AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value")
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (e *Entra) checkFederated(r *http.Request, assertion string) error {
 		return fmt.Errorf("AADSTS700211: No matching federated identity record found: %w", err)
 	}
 	if claims.Audience != federatedAudience || claims.Expires <= time.Now().Unix() || claims.Subject != "system:serviceaccount:portolan:portolan" {
-		return errors.New("AADSTS700213: No matching federated identity record found for presented assertion.")
+		return errors.New("AADSTS700213: No matching federated identity record found for presented assertion")
 	}
 	return nil
 }

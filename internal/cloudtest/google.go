@@ -146,11 +146,11 @@ func (g *Google) checkAssertion(r *http.Request) error {
 	now := time.Now().Unix()
 	switch {
 	case claims.Issuer != g.Email:
-		return fmt.Errorf("Invalid grant: account not found: %s", claims.Issuer)
+		return fmt.Errorf("no account %s", claims.Issuer)
 	case claims.Audience != g.URL:
 		return fmt.Errorf("audience %q", claims.Audience)
 	case claims.Expires <= now || claims.Expires > now+3600+60 || claims.Issued > now+60:
-		return errors.New("Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe.")
+		return errors.New("the assertion must be short-lived (60 minutes) and of now")
 	case !slices.Contains(strings.Fields(claims.Scope), gkeScope):
 		return fmt.Errorf("scope %q", claims.Scope)
 	}
@@ -191,7 +191,7 @@ func verifyJWT(token string, key *rsa.PublicKey, claims any) error {
 	}
 	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
 	if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], signature); err != nil {
-		return errors.New("Invalid JWT Signature.")
+		return errors.New("invalid JWT signature")
 	}
 	body, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
