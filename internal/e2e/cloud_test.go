@@ -2,16 +2,24 @@ package e2e
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd/api"
 
 	"portolan/internal/cloudtest"
 	"portolan/internal/clustertest"
 )
 
 const (
-	accessKeyID = "AKIAIOSFODNN7PORTOLAN"
-	secretKey   = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYportolanKEY"
+	accessKeyID  = "AKIAIOSFODNN7PORTOLAN"
+	otherKeyID   = "AKIAIOSFODNN7ROTATED"
+	ambientKeyID = "AKIAIOSFODNN7AMBIENT"
+	secretKey    = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYportolanKEY"
+	otherSecret  = "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
 )
 
 // keptFrom fails the test where a secret is in anything that Portolan says.
@@ -33,7 +41,7 @@ func TestEKSFromASealedAccessKey(t *testing.T) {
 	t.Parallel()
 	on := profile{"eks", "kwok"}
 	on.kubeconfig(t)
-	eks := &cloudtest.AWS{Cluster: clustertest.Name(on.name, on.nodes), Keys: map[string]string{accessKeyID: secretKey}}
+	eks := &cloudtest.AWS{Cluster: clustertest.Name(on.name, on.nodes), Keys: map[string]string{accessKeyID: secretKey, otherKeyID: otherSecret}}
 	clustertest.Authenticate(t, on.name, on.nodes, cloudtest.Authenticator(t, eks.Check))
 
 	stanza := clustertest.ExecKubeconfig(t, on.name, on.nodes)
@@ -64,6 +72,87 @@ func TestEKSFromASealedAccessKey(t *testing.T) {
 	if form := pl.editForm(t); form["aws_access_key_id"] != accessKeyID || form["aws_secret_access_key"] != "" {
 		t.Errorf("the form shows %q and %q", form["aws_access_key_id"], form["aws_secret_access_key"])
 	}
-	pl.deploy(t, nil)
-	pl.keptFrom(t, secretKey, "another/secret/than/that/of/the/key", "k8s-aws-v1.")
+	w := pl.deploy(t, nil)
+
+	// Rotated to another key of the same account, which is tested first.
+	other := fields{
+		"credential_mode": "encrypted", "kubeconfig": string(stanza),
+		"cloud_credential": "sealed", "aws_access_key_id": otherKeyID, "aws_secret_access_key": "wrong/" + otherSecret,
+	}
+	expect(t, pl.post(t, pl.path("/credential"), other), http.StatusUnprocessableEntity)
+	expect(t, pl.post(t, pl.path("/credential"), other.but(fields{"aws_secret_access_key": otherSecret})), http.StatusSeeOther)
+	if state, form := pl.testState(t), pl.editForm(t); state != "ok" || form["aws_access_key_id"] != otherKeyID {
+		t.Errorf("after the rotation: %s with the key %s, want ok with %s", state, form["aws_access_key_id"], otherKeyID)
+	}
+	pl.operationAt(t, expect(t, pl.post(t, w.path("/restart"), nil), http.StatusSeeOther).location()).ends(t, "succeeded")
+	pl.keptFrom(t, secretKey, otherSecret, "another/secret/than/that/of/the/key", "k8s-aws-v1.")
+}
+
+func TestCloudCredentialsOfTheMachine(t *testing.T) {
+	t.Parallel()
+	entra, google := cloudtest.NewEntra(t, time.Hour), cloudtest.NewGoogle(t, time.Hour)
+	aws := &cloudtest.AWS{Cluster: clustertest.Name("eks", "kwok"), Keys: map[string]string{ambientKeyID: secretKey}}
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	// What the cloud's libraries look for, and trust in the stand-ins.
+	p := separate(t, map[string]string{
+		"AWS_ACCESS_KEY_ID": ambientKeyID, "AWS_SECRET_ACCESS_KEY": secretKey,
+		"GOOGLE_APPLICATION_CREDENTIALS": write("key.json", google.LocalKeyJSON(t)),
+		"AZURE_TENANT_ID":                entra.Tenant, "AZURE_CLIENT_ID": entra.Client, "AZURE_CLIENT_SECRET": entra.Secret,
+		"AZURE_FEDERATED_TOKEN_FILE": write("federated", entra.Federated(t)), "AZURE_AUTHORITY_HOST": entra.URL,
+		"SSL_CERT_FILE": write("authorities", string(entra.Authority)),
+	})
+	login := func(args ...string) func(*api.Config) {
+		return func(c *api.Config) {
+			for _, user := range c.AuthInfos {
+				user.Exec.Args = append([]string{"get-token"}, args...)
+			}
+		}
+	}
+	for _, on := range []struct {
+		name, profile string
+		check         cloudtest.Check
+		change        func(*api.Config)
+	}{
+		{"EKS", "eks", aws.Check, nil},
+		{"GKE", "gke", google.Check, nil},
+		{"AKS by client secret", "aks", entra.Check, login("--login", "spn", "--server-id", cloudtest.AKSServer)},
+		{"AKS by workload identity", "aks", entra.Check, login("-l", "workloadidentity", "--server-id="+cloudtest.AKSServer)},
+	} {
+		t.Run(on.name, func(t *testing.T) {
+			t.Parallel()
+			at := profile{on.profile, "kwok"}
+			at.kubeconfig(t)
+			clustertest.Authenticate(t, at.name, at.nodes, cloudtest.Authenticator(t, on.check))
+			stanza := clustertest.ExecKubeconfig(t, at.name, at.nodes)
+			if on.change != nil {
+				stanza = clustertest.Edit(t, stanza, on.change)
+			}
+			pl := p.stake(t, at, stanza, nil)
+			pl.test(t, "ok")
+			pl.keptFrom(t, secretKey, entra.Secret)
+		})
+	}
+	t.Run("AKS by a person", func(t *testing.T) {
+		t.Parallel()
+		at := profile{"aks", "kwok"}
+		at.kubeconfig(t)
+		stanza := clustertest.ExecKubeconfig(t, at.name, at.nodes) // as az writes it: devicecode
+		answer := p.post(t, "/admin/clusters", fields{
+			"id": "by-a-person", "label": "By a person", "provider": "aks", "credential_mode": "encrypted", "kubeconfig": string(stanza),
+			"namespace": "apps", "exposure_mode": "cluster-ip",
+		})
+		expect(t, answer, http.StatusUnprocessableEntity)
+		for _, word := range []string{"devicecode", "needs a person", "service account"} {
+			if !answer.says(word) {
+				t.Errorf("the refusal does not mention %s: %s", word, clipped(answer.text()))
+			}
+		}
+	})
 }
