@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,6 +26,8 @@ type AWS struct {
 	Keys     map[string]string // secret by access key id
 	Sessions map[string]string // session token of those keys that are temporary
 	Lifetime time.Duration     // of a token after it was signed; 0 = 15 min, EKS's own
+
+	mu sync.Mutex // of the maps
 }
 
 const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -89,11 +92,11 @@ func (a *AWS) Check(token string) (authentication.UserInfo, error) {
 		return nobody, fmt.Errorf("credential scope %q", query.Get("X-Amz-Credential"))
 	}
 	id, region := scope[0], scope[2]
-	secret, ok := a.Keys[id]
+	secret, session, ok := a.known(id)
 	if !ok {
 		return nobody, fmt.Errorf("no access key %s", id)
 	}
-	if a.Sessions[id] != query.Get("X-Amz-Security-Token") {
+	if session != query.Get("X-Amz-Security-Token") {
 		return nobody, errors.New("the session token is not that of the key")
 	}
 	signature := query.Get("X-Amz-Signature")
@@ -106,7 +109,7 @@ func (a *AWS) Check(token string) (authentication.UserInfo, error) {
 		return nobody, err
 	}
 	again.Header.Set("x-k8s-aws-id", a.Cluster)
-	creds := aws.Credentials{AccessKeyID: id, SecretAccessKey: secret, SessionToken: a.Sessions[id]}
+	creds := aws.Credentials{AccessKeyID: id, SecretAccessKey: secret, SessionToken: session}
 	presigned, _, err := v4.NewSigner().PresignHTTP(context.Background(), creds, again, emptyHash, "sts", region, at)
 	if err != nil {
 		return nobody, err

@@ -3,6 +3,7 @@ package kube_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,6 +204,11 @@ func b64url(s string) string {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(kubeconfigWith("", tokenUser)))
 	f.Add([]byte(kubeconfigWith("    certificate-authority-data: DATA+OMITTED\n", "    exec: {command: aws, args: [eks, get-token]}\n")))
+	ca := testCA(f)
+	cert, key := ca.issue(f, "pilot", time.Now().Add(time.Hour))
+	for _, shape := range shapes(f, ca, cert, key) {
+		f.Add([]byte(shape))
+	}
 	f.Add([]byte("a: &a [*a, {<<: *a}]"))
 	f.Add([]byte(`{"apiVersion":"v1","kind":"Config","contexts":[{"name":"a","context":{"cluster":"b"}}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -222,8 +228,9 @@ func FuzzParse(f *testing.F) {
 			cfg.CAFile != "" || cfg.CertFile != "" || cfg.KeyFile != "" || cfg.BearerTokenFile != "" || cfg.Impersonate.UserName != "" || cfg.Username != "" {
 			t.Errorf("unsound: %s", cfg)
 		}
-		if cfg.BearerToken == "" && len(cfg.CertData) == 0 {
-			t.Error("no credential")
+		made := slices.Contains([]string{"EKS token", "GKE token", "AKS token"}, k.Facts("").Kind)
+		if given := cfg.BearerToken != "" || len(cfg.CertData) > 0; given == made {
+			t.Errorf("a credential in it: %t, made by us: %t", given, made)
 		}
 		if inspection.Problem != "" || len(inspection.Contexts) == 0 {
 			t.Errorf("parsed, but inspected as %+v", inspection)

@@ -126,7 +126,7 @@ func Recognise(s Stanza, sealed fleet.Cloud) (recipe Recipe, refused *Refusal, o
 		return nil, refused, true
 	case sealed != "" && sealed != recipe.Cloud():
 		return nil, &Refusal{
-			What:   fmt.Sprintf("needs an %s, but the credential sealed with the cluster is of %s.", recipe.Kind(), sealed),
+			What:   fmt.Sprintf("needs a token of %s, but the credential sealed with the cluster is of %s.", recipe.Cloud(), sealed),
 			Remedy: fmt.Sprintf("Seal a credential of %s, or choose Portolan's own.", recipe.Cloud()),
 		}, true
 	}
