@@ -26,6 +26,7 @@ type namespace struct {
 	controllers map[string]*live.Controller
 	pods        map[string]map[string]*live.Pod // by workload id, then by UID
 	services    map[string]*live.Service
+	settled     map[string]settledAs          // as they were when their Services were last read
 	saved       map[string]*fleet.Observation // as last stored by this watch
 }
 
@@ -154,7 +155,7 @@ func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Res
 		return nil, err
 	}
 	n.controllers, n.pods = map[string]*live.Controller{}, map[string]map[string]*live.Pod{}
-	n.saved = map[string]*fleet.Observation{}
+	n.saved, n.settled = map[string]*fleet.Observation{}, map[string]settledAs{}
 	versions := map[live.Resource]string{}
 	for _, r := range n.kinds() {
 		list, version, err := live.List[live.Controller](ctx, client.API, r, n.name, n.ours())
@@ -237,7 +238,35 @@ func (n *namespace) readServices(ctx context.Context, client *kube.Client) (chan
 			changed = append(changed, id)
 		}
 	}
+	for id, c := range n.controllers {
+		if c.Settled() {
+			n.settled[id] = settledAs{c.Generation, c.Annotations.Release}
+		}
+	}
 	return changed, nil
+}
+
+// settledAs is a state of a controller that was rolled out to the end.
+type settledAs struct {
+	generation int64
+	release    string
+}
+
+// servicesDue reports whether one of the workloads may have another Service
+// than the one that is known: none is yet, or the workload is being changed.
+// Without it a new workload would be shown without its address until the next
+// probe.
+func (n *namespace) servicesDue(ids map[string]bool) bool {
+	for id := range ids {
+		c := n.controllers[id]
+		if _, ok := n.workloads[id]; !ok || c == nil {
+			continue
+		}
+		if n.services[id] == nil || n.settled[id] != (settledAs{c.Generation, c.Annotations.Release}) {
+			return true
+		}
+	}
+	return false
 }
 
 // errClosed says that a stream ended in order.
@@ -293,7 +322,7 @@ func (n *namespace) follow(ctx context.Context, client *kube.Client, events <-ch
 		case e := <-events:
 			mark(n.see(e))
 		case <-flush.C:
-			if err := n.flush(ctx, dirty); err != nil {
+			if err := n.flush(ctx, client, dirty); err != nil {
 				return err
 			}
 			clear(dirty)
@@ -365,7 +394,7 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 }
 
 // flush stores the observations of the workloads that changed.
-func (n *namespace) flush(ctx context.Context, dirty map[string]bool) error {
+func (n *namespace) flush(ctx context.Context, client *kube.Client, dirty map[string]bool) error {
 	for id := range dirty {
 		if _, ok := n.workloads[id]; ok {
 			continue
@@ -378,6 +407,17 @@ func (n *namespace) flush(ctx context.Context, dirty map[string]bool) error {
 			return errClosed
 		}
 		break
+	}
+	if n.servicesDue(dirty) {
+		limited, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
+		defer cancel()
+		changed, err := n.readServices(limited, client)
+		if err != nil {
+			return err
+		}
+		for _, id := range changed {
+			dirty[id] = true
+		}
 	}
 	for id := range dirty {
 		if w, ok := n.workloads[id]; ok {

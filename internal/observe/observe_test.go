@@ -165,7 +165,10 @@ func TestB22_ObservationsEqualTheLiveObject(t *testing.T) {
 	s := newScene(t, raw, raw, observe.Options{ProbeEvery: time.Second})
 	w := s.workload("web", s.cluster.Namespace, 2)
 	settled := func(n int32) func() bool {
-		return func() bool { o := s.observation(w); return s.equal(w) && o.Available == n && len(o.Pods) == int(n) }
+		return func() bool {
+			o := s.observation(w)
+			return o != nil && o.Available == n && len(o.Pods) == int(n) && s.equal(w)
+		}
 	}
 	eventually(t, "two pods are shown", settled(2))
 	if o := s.observation(w); o.Health != "Current" || o.Message != "" || !o.Pods[0].Ready {
@@ -189,6 +192,29 @@ func TestB22_ObservationsEqualTheLiveObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it is seen to be gone", func() bool { return !s.observation(w).Exists })
+}
+
+// Services are not watched, and the next probe may be long in coming.
+func TestANewWorkloadIsNotShownAvailableWithoutItsEndpoint(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	s := newScene(t, raw, raw, observe.Options{ProbeEvery: time.Hour})
+	first := s.workload("first", s.cluster.Namespace, 1)
+	eventually(t, "the namespace is watched", func() bool { o := s.observation(first); return o != nil && o.Available == 1 })
+
+	w := s.workload("web", s.cluster.Namespace, 1)
+	labels := map[string]string{live.LabelManagedBy: live.Manager, live.LabelInstallation: s.installation, live.LabelWorkload: w.ID}
+	if _, err := s.look.CoreV1().Services(w.Namespace).Create(t.Context(), &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Labels: labels},
+		Spec:       corev1.ServiceSpec{Selector: labels, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.scale(w, `{"spec":{"replicas":2}}`) // after the Service is there
+	eventually(t, "two pods are shown", func() bool { o := s.observation(w); return o != nil && o.Available == 2 })
+	if o := s.observation(w); len(o.Endpoints) != 1 {
+		t.Errorf("it is shown available, with the endpoints %v", o.Endpoints)
+	}
 }
 
 func TestB23_AnUnreachableClusterIsNotTakenForAnEmptyOne(t *testing.T) {

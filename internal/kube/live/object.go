@@ -72,6 +72,13 @@ func (c *Controller) Desired() int32 {
 	return *c.Spec.Replicas
 }
 
+// Settled reports whether the controller has nothing left to do.
+func (c *Controller) Settled() bool {
+	n := c.Desired()
+	return c.Status.ObservedGeneration >= c.Generation &&
+		c.Status.Replicas == n && c.Status.UpdatedReplicas == n && c.Status.AvailableReplicas == n
+}
+
 // Condition is one condition of a Controller or a Pod.
 type Condition struct {
 	Type               string    `json:"type"`
