@@ -339,8 +339,11 @@ func (s *LogStream) attach(ctx context.Context, p *live.Pod, whole bool, see fun
 func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 	for i := range pods {
 		src := s.sourceOf(&pods[i])
-		lines, err := s.tailPrevious(ctx, src)
+		lines, err := src.tail(ctx, s.query, corev1.PodLogOptions{Previous: true})
+		var message nodeMessage
 		switch {
+		case errors.As(err, &message):
+			s.note(ctx, "The log of container %s of pod %s before its last restart is not there any more. Its node says: %s", src.container, src.pod, message)
 		case apierrors.IsBadRequest(err) || apierrors.IsNotFound(err):
 			s.note(ctx, "Container %s of pod %s has not been restarted, so there is no log before.", src.container, src.pod)
 		case err != nil:
@@ -357,25 +360,6 @@ func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 	s.err = io.EOF
 	s.mu.Unlock()
 	signal(s.wake)
-}
-
-// tailPrevious reads the last lines of a container before its last restart. A
-// node that has just removed the run before that one still takes it, for a
-// moment, for the one that was asked for, and is asked again.
-func (s *LogStream) tailPrevious(ctx context.Context, src *source) ([]line, error) {
-	const tries = 10
-	for try := 1; ; try++ {
-		lines, err := src.tail(ctx, s.query, corev1.PodLogOptions{Previous: true})
-		var message nodeMessage
-		if !errors.As(err, &message) || try == tries {
-			return lines, err
-		}
-		select {
-		case <-time.After(500 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // after is where the viewer's earlier reading of a source ended.
