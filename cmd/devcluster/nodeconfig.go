@@ -102,6 +102,9 @@ func (c *cluster) kubelet() []string {
 		"--cert-dir=" + c.path("node", "kubelet", "pki"),
 		"--hostname-override=" + c.nodeName(),
 		"--node-ip=" + c.nodeIP(),
+		// With the usual number, 1, a container that is starting counts as the dead one to keep, and the log of the run before
+		// is removed under the eyes of who reads it.
+		"--maximum-dead-containers-per-container=3",
 	}
 }
 
