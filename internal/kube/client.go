@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/singleflight"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -65,7 +66,7 @@ func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := httpClient(cfg, base)
+	client, err := httpClient(cfg, newBreaker(bounded(base)))
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +121,12 @@ type Clients struct {
 type entry struct {
 	key    key
 	client *Client
+	used   time.Time
 }
+
+// clientIdle is how long a client that nobody asks for is kept: another process
+// may have removed its cluster.
+const clientIdle = 15 * time.Minute
 
 // key says what a client was made from.
 type key struct {
@@ -183,19 +189,32 @@ func keyOf(cluster *fleet.Cluster, hash string) key {
 func (c *Clients) cached(k key) *Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e, ok := c.byID[k.clusterID]; ok && e.key == k {
-		return e.client
+	e, ok := c.byID[k.clusterID]
+	if !ok || e.key != k {
+		return nil
 	}
-	return nil
+	e.used = time.Now()
+	c.byID[k.clusterID] = e
+	return e.client
 }
 
 func (c *Clients) keep(k key, client *Client) {
+	var old []*Client
+	now := time.Now()
 	c.mu.Lock()
-	old := c.byID[k.clusterID].client
-	c.byID[k.clusterID] = entry{key: k, client: client}
+	if before := c.byID[k.clusterID].client; before != nil {
+		old = append(old, before)
+	}
+	c.byID[k.clusterID] = entry{key: k, client: client, used: now}
+	for id, e := range c.byID {
+		if now.Sub(e.used) > clientIdle {
+			old = append(old, e.client)
+			delete(c.byID, id)
+		}
+	}
 	c.mu.Unlock()
-	if old != nil {
-		old.close()
+	for _, client := range old {
+		client.close()
 	}
 }
 

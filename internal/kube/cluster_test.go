@@ -185,48 +185,6 @@ func TestExposureIsTried(t *testing.T) {
 	check(t, run(fleet.Exposure{Mode: fleet.ExposureLoadBalancer, Annotations: map[string]string{"not a key": "x"}}), fleet.StageExposure, fleet.CheckFailed)
 }
 
-// source is a Source of one kubeconfig that counts how often it is asked.
-type source struct {
-	raw   []byte
-	asked int
-}
-
-func (s *source) Kubeconfig(context.Context, *fleet.Cluster) ([]byte, error) {
-	s.asked++
-	return s.raw, nil
-}
-
-func (*source) CloudCredential(context.Context, *fleet.Cluster) (fleet.CloudCredential, error) {
-	return fleet.CloudCredential{}, nil
-}
-
-func TestClientsFollowTheCredential(t *testing.T) {
-	t.Parallel()
-	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
-	from := &source{raw: raw}
-	clients := kube.NewClients(from, opts)
-	defer clients.Close()
-	cluster := clusterRow("default")
-	cluster.CredentialHash = kube.Hash(raw)
-
-	first, err := clients.Get(t.Context(), &cluster)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if second, _ := clients.Get(t.Context(), &cluster); second != first || from.asked != 1 {
-		t.Errorf("an unchanged cluster got another client, or the source was asked %d times", from.asked)
-	}
-	uid, err := first.NamespaceUID(t.Context(), "kube-system")
-	if err != nil || uid == "" {
-		t.Errorf("NamespaceUID: %q, %v", uid, err)
-	}
-	from.raw = append([]byte("# changed\n"), raw...)
-	cluster.CredentialHash = kube.Hash(from.raw)
-	if third, err := clients.Get(t.Context(), &cluster); err != nil || third == first {
-		t.Errorf("a changed credential got the old client (%v)", err)
-	}
-}
-
 func TestDeadConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")

@@ -24,7 +24,7 @@ func (r *run) authenticate(ctx context.Context) outcome {
 	harden(r.config, r.opts.Policy, r.opts.Version)
 	var err error
 	if r.base, err = baseTransport(r.config); err == nil {
-		r.client, err = httpClient(r.config, r.base)
+		r.client, err = httpClient(r.config, &headerDeadline{next: bounded(r.base), timeout: HeaderTimeout})
 	}
 	if err != nil {
 		return failed("", "The certificates of the kubeconfig cannot be used.")

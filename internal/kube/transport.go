@@ -42,12 +42,16 @@ func baseTransport(cfg *rest.Config) (*http.Transport, error) {
 	}, nil
 }
 
+// bounded is base with bounds on the size of answers.
+func bounded(base http.RoundTripper) http.RoundTripper {
+	return &boundedAnswers{next: base, limit: maxBody}
+}
+
 // httpClient returns the client over base that carries the credential of cfg.
 // A redirect is an answer like any other: following one would take the
 // credential to another server.
 func httpClient(cfg *rest.Config, base http.RoundTripper) (*http.Client, error) {
-	bounded := &boundedAnswers{next: base, limit: maxBody}
-	wrapped, err := rest.HTTPWrappersForConfig(cfg, &headerDeadline{next: bounded, timeout: HeaderTimeout})
+	wrapped, err := rest.HTTPWrappersForConfig(cfg, base)
 	if err != nil {
 		return nil, err
 	}
