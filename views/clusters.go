@@ -29,6 +29,8 @@ type ClusterRow struct {
 	TestNote               string // why it failed, or why it is untested
 	TestAt                 time.Time
 	TestTook               time.Duration
+	CredentialEnds         time.Time // where that is soon, or was
+	CredentialEnded        bool
 	Enabled                bool
 	Workloads              int
 	Allows                 []Allowance

@@ -43,7 +43,7 @@ func (k kubeconfigs) List() ([]registry.Found, error) {
 	}
 	out := make([]registry.Found, len(files))
 	for i, f := range files {
-		out[i] = registry.Found{Path: f.Path, Problem: f.Problem, Contexts: contexts(f.Inspection)}
+		out[i] = registry.Found{Path: f.Path, Hash: f.Hash, Problem: f.Problem, Contexts: contexts(f.Inspection)}
 	}
 	return out, nil
 }

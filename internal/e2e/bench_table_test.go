@@ -27,6 +27,7 @@ func BenchmarkAims(b *testing.B) {
 		{"phase", benchPhase},
 		{"logs", benchLogs},
 		{"list", benchList},
+		{"registry", benchRegistry},
 		{"memory", benchMemory},
 		{"start", benchStart},
 	} {

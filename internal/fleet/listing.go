@@ -53,6 +53,7 @@ type ClusterRow struct {
 // ClusterCounts counts the clusters by standing.
 type ClusterCounts struct {
 	All, Available, Failed, Untested, Disabled int
+	Expiring                                   int // enabled, their credential ends soon or has ended
 }
 
 // ClusterName is what a choice of clusters shows.
@@ -147,6 +148,7 @@ type Overview struct {
 	Running   int // unfinished operations
 	// Each is bounded: what needs attention first.
 	FailedClusters []Status      // enabled, their latest test failed
+	Unreadable     []Status      // enabled, their mounted kubeconfig cannot be read
 	Expiring       []Status      // enabled, their credential ends soon or has ended; soonest first
 	Troubled       []WorkloadRow // failed, degraded or unknown
 	Operations     []Operation   // newest first, without steps

@@ -15,6 +15,7 @@ const maxFound = 500
 // FoundFile is a file below the kubeconfigs root, and what it holds.
 type FoundFile struct {
 	Path string // relative to the root
+	Hash string // of its bytes, as Hash gives it; "" = not readable
 	Inspection
 }
 
@@ -38,7 +39,7 @@ func (r *Root) List() ([]FoundFile, error) {
 			found = append(found, FoundFile{Path: rel, Inspection: Inspection{Problem: whyUnreadable(rel, err)}})
 			return
 		}
-		found = append(found, FoundFile{Path: rel, Inspection: Inspect(raw, ParseOptions{Root: r, Path: rel})})
+		found = append(found, FoundFile{Path: rel, Hash: Hash(raw), Inspection: Inspect(raw, ParseOptions{Root: r, Path: rel})})
 	}
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {

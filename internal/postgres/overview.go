@@ -28,6 +28,12 @@ func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}
 	o.FailedClusters = statusesOf(failed)
+	unreadable, err := db.statuses(ctx, testColumnsBrief, `
+		SELECT `+statusColumns+` FROM clusters c WHERE c.enabled AND c.credential_hash = '' ORDER BY c.id LIMIT $1`, attentionShown)
+	if err != nil {
+		return o, fmt.Errorf("postgres: overview: %w", err)
+	}
+	o.Unreadable = statusesOf(unreadable)
 	expiring, err := db.statuses(ctx, testColumnsBrief, `
 		SELECT `+statusColumns+` FROM clusters c
 		WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.credential_ends_at < now() + $2::interval

@@ -64,6 +64,16 @@ func (db *DB) MountedClusters(ctx context.Context) ([]fleet.Cluster, error) {
 	return out, nil
 }
 
+// KubeconfigsInUse returns the paths of all mounted kubeconfigs, and the hashes
+// of those and of all stored ones.
+func (db *DB) KubeconfigsInUse(ctx context.Context) (paths, hashes []string, err error) {
+	err = db.pool.QueryRow(ctx, `
+		SELECT coalesce(array_agg(kubeconfig_path) FILTER (WHERE credential_mode = 'mounted'), '{}'),
+			coalesce(array_agg(DISTINCT credential_hash), '{}')
+		FROM clusters`).Scan(&paths, &hashes)
+	return paths, hashes, wrap("kubeconfigs in use", err)
+}
+
 // Targets returns the clusters that workloads may be deployed to, by label, at
 // most limit of them (0 = 50), and how many there are.
 func (db *DB) Targets(ctx context.Context, limit int) ([]fleet.Status, int, error) {
@@ -183,7 +193,7 @@ func (db *DB) ClusterCounts(ctx context.Context, query string) (fleet.ClusterCou
 }
 
 func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCounts, error) {
-	args := pgx.NamedArgs{}
+	args := pgx.NamedArgs{"soon": fleet.ExpiryWarning}
 	where := "true"
 	if pattern := likePattern(query); pattern != "" {
 		where, args["pattern"] = clusterTextSQL+" ILIKE @pattern", pattern
@@ -192,7 +202,8 @@ func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCou
 		SELECT count(*) AS "all", count(*) FILTER (WHERE c.standing = 'available') AS available,
 			count(*) FILTER (WHERE c.standing = 'failed') AS failed,
 			count(*) FILTER (WHERE c.standing = 'untested') AS untested,
-			count(*) FILTER (WHERE c.standing = 'disabled') AS disabled
+			count(*) FILTER (WHERE c.standing = 'disabled') AS disabled,
+			count(*) FILTER (WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.credential_ends_at < now() + @soon::interval) AS expiring
 		FROM clusters c WHERE `+where, args)
 	return counts, wrap("cluster counts", err)
 }

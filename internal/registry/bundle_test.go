@@ -61,8 +61,8 @@ func (f *folder) List() ([]registry.Found, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []registry.Found
-	for path := range f.files {
-		out = append(out, registry.Found{Path: path, Contexts: []registry.Context{{Name: "main"}}})
+	for path, text := range f.files {
+		out = append(out, registry.Found{Path: path, Hash: hash(text), Contexts: []registry.Context{{Name: "main"}}})
 	}
 	return out, nil
 }

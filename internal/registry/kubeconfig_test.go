@@ -98,4 +98,8 @@ func TestB5FilesThatNoClusterUsesAreFound(t *testing.T) {
 	if len(found) != 1 || found[0].Path != "two" {
 		t.Fatalf("found %+v", found)
 	}
+	b.register("c2", "credential_mode", "encrypted", "kubeconfig_path", "", "kubeconfig", "kubeconfig 2")
+	if found, err = b.Found(t.Context()); err != nil || len(found) > 0 {
+		t.Fatalf("found %+v, %v: a copy of it is registered", found, err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ type Context struct {
 // Found is a kubeconfig in the mounted folder.
 type Found struct {
 	Path     string // relative to the folder
+	Hash     string // hex SHA-256 of its bytes; "" = not readable
 	Contexts []Context
 	Problem  string // why it cannot be read; "" = it can
 }
@@ -158,27 +160,20 @@ func (r *Registry) Kubeconfig(ctx context.Context, c *fleet.Cluster) ([]byte, er
 	return raw, nil
 }
 
-// Found returns the kubeconfigs of the mounted folder that no cluster uses.
+// Found returns the kubeconfigs of the mounted folder that no cluster uses,
+// neither by its path nor as a copy of it.
 func (r *Registry) Found(ctx context.Context) ([]Found, error) {
 	files, err := r.Kubeconfigs.List()
+	if err != nil || len(files) == 0 {
+		return nil, err
+	}
+	paths, hashes, err := r.Store.KubeconfigsInUse(ctx)
 	if err != nil {
 		return nil, err
 	}
-	mounted, err := r.Store.MountedClusters(ctx)
-	if err != nil {
-		return nil, err
-	}
-	used := map[string]bool{}
-	for _, c := range mounted {
-		used[c.KubeconfigPath] = true
-	}
-	var out []Found
-	for _, f := range files {
-		if !used[f.Path] {
-			out = append(out, f)
-		}
-	}
-	return out, nil
+	return slices.DeleteFunc(files, func(f Found) bool {
+		return slices.Contains(paths, f.Path) || f.Hash != "" && slices.Contains(hashes, f.Hash)
+	}), nil
 }
 
 // RBAC returns the YAML of the least role that the cluster's present

@@ -17,6 +17,7 @@ var CredentialFields = []string{
 	"credential_mode", "kubeconfig_path", "kubeconfig", "context",
 	"cloud_credential", "aws_access_key_id", "aws_secret_access_key", "gcp_service_account",
 	"azure_tenant_id", "azure_client_id", "azure_client_secret",
+	"allow_tls_skip", "allow_proxy",
 }
 
 // Rotate tests the credential that the form brings, and takes it in place of

@@ -35,6 +35,9 @@ type Store interface {
 	AllClusters(ctx context.Context) ([]fleet.Status, error)
 	// MountedClusters returns every cluster whose kubeconfig is a mounted file.
 	MountedClusters(ctx context.Context) ([]fleet.Cluster, error)
+	// KubeconfigsInUse returns the paths of all mounted kubeconfigs, and the
+	// hashes of those and of all stored ones.
+	KubeconfigsInUse(ctx context.Context) (paths, hashes []string, err error)
 	// Credential returns the sealed kubeconfig of an encrypted cluster; CodeNotFound.
 	Credential(ctx context.Context, id string) (fleet.SealedCredential, error)
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -29,6 +30,7 @@ func (s *Server) listClusters(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := views.Clusters{
 		All: counts.All, Available: counts.Available, Failed: counts.Failed, Untested: counts.Untested, Disabled: counts.Disabled,
+		Expiring: counts.Expiring, ExpiringNote: "Credential ends soon",
 		Status: string(filter.Standing), Query: filter.Query,
 	}
 	for i := range page.Rows {
@@ -88,6 +90,9 @@ func clusterRow(c *fleet.ClusterRow) views.ClusterRow {
 	t := c.Test
 	if t == nil {
 		return row
+	}
+	if ends := t.Credential.NotAfter; !ends.IsZero() && t.Fingerprint == c.Cluster.Fingerprint() && time.Until(ends) < fleet.ExpiryWarning {
+		row.CredentialEnds, row.CredentialEnded = ends, time.Until(ends) <= 0
 	}
 	row.Version, row.TestAt, row.TestTook = t.ServerVersion, t.FinishedAt, t.FinishedAt.Sub(t.StartedAt)
 	switch c.TestState() {

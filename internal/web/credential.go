@@ -34,7 +34,7 @@ func (s *Server) showCredential(w http.ResponseWriter, r *http.Request) error {
 // answer comes after the test, which is bounded.
 func (s *Server) rotateCredential(w http.ResponseWriter, r *http.Request) error {
 	id := chi.URLParam(r, "id")
-	form, err := readForm(r)
+	form, err := readClusterForm(r)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,12 @@ func attention(o fleet.Overview, admin bool, now time.Time) []views.Attention {
 		}
 		out = append(out, a)
 	}
+	for _, c := range o.Unreadable {
+		out = append(out, views.Attention{
+			Status: ui.Status{Tone: ui.Failed, Word: "not readable"}, Title: c.Cluster.Label, Href: href(c.Cluster.ID),
+			Detail: "Its mounted kubeconfig, " + c.Cluster.KubeconfigPath + ", cannot be read.",
+		})
+	}
 	for _, w := range o.Troubled {
 		a := views.Attention{
 			Status: ui.Phase(string(w.Phase)), Title: w.Name, Detail: w.Reason, Href: "/workloads/" + w.ID, At: w.Since,

@@ -1,0 +1,236 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"portolan/internal/clustertest"
+	"portolan/internal/postgres/postgrestest"
+)
+
+// benchRegistry tests a thousand clusters, ten of them black-holed, while people
+// read the list of them, and then removes them again. Behind all of them is one
+// API server, on the same processors.
+func benchRegistry(b *testing.B, x *bench) {
+	const clusters, holes, limit = 1000, 10, time.Minute
+	metrics := freeAddress(b)
+	p := installation(b, map[string]string{
+		"PORTOLAN_DATABASE_URL": postgrestest.URL(b), "PORTOLAN_METRICS_LISTEN": metrics, "PORTOLAN_TEST_INTERVAL": "1h",
+	})
+	if err := p.begin("serve"); err != nil {
+		b.Fatal(err)
+	}
+	defer func() { endProcess(b, p.web) }()
+	f := &testedFleet{portolan: p, metrics: metrics}
+	f.register(b, 50, 0)
+	f.testAll(b)
+	f.remove(b)
+	start := f.figures(b, 0)
+
+	f.register(b, clusters, holes)
+	f.readList(b, 40)
+	quiet := f.readList(b, 400)
+	before := f.figures(b, 0)
+	var took time.Duration
+	var during []time.Duration
+	var testing sync.WaitGroup
+	testing.Go(func() { took = f.testAll(b) })
+	ended := make(chan struct{})
+	go func() { testing.Wait(); close(ended) }()
+	for reading := true; reading; {
+		during = append(during, f.readList(b, 20)...)
+		select {
+		case <-ended:
+			reading = false
+		default:
+		}
+	}
+	after := f.figures(b, before.goroutines)
+	was, is := percentile(quiet, 0.99), percentile(during, 0.99)
+	x.report(b, line{
+		what:     fmt.Sprintf("all of %d clusters tested, %d black-holed", clusters, holes),
+		measured: fmt.Sprintf("%d passed, %d failed; goroutines %d before, %d after; RSS %.0f and %.0f MiB", f.passed, f.failed, before.goroutines, after.goroutines, before.rss, after.rss),
+		result:   fmt.Sprintf("%.1f s", took.Seconds()), aim: "≤ 60 s", met: took <= limit && f.passed == clusters-holes && f.failed == holes,
+	}, map[string]float64{"tested-s": took.Seconds()})
+	x.report(b, line{
+		what:     "page of 50 of the clusters meanwhile",
+		measured: fmt.Sprintf("p99 %s of %d pages before, %s of %d meanwhile", ms(was), len(quiet), ms(is), len(during)),
+		result:   fmt.Sprintf("%.2f", float64(is)/float64(was)), aim: "≤ 1.1", met: float64(is) <= 1.1*float64(was),
+	}, map[string]float64{"clusters-p99-ms": millis(is), "clusters-quiet-p99-ms": millis(was)})
+
+	f.remove(b)
+	end := f.figures(b, start.goroutines)
+	x.report(b, line{
+		what:     fmt.Sprintf("memory after adding, testing and deleting %d clusters", clusters),
+		measured: fmt.Sprintf("goroutines %d, then %d; heap %.0f and %.0f MiB; RSS %.0f and %.0f MiB", start.goroutines, end.goroutines, start.heap, end.heap, start.rss, end.rss),
+		result:   fmt.Sprintf("%.2f", end.heap/start.heap), aim: "heap ≤ 1.2, no goroutine more", met: end.heap <= 1.2*start.heap && end.goroutines <= start.goroutines,
+	}, map[string]float64{"heap-ratio": end.heap / start.heap})
+}
+
+// testedFleet is a number of clusters in a registry.
+type testedFleet struct {
+	*portolan
+	metrics        string
+	ids            []string
+	passed, failed int
+}
+
+// each does something to every number below n, a few at a time.
+func each(b *testing.B, n int, do func(i int) error) {
+	b.Helper()
+	numbers, failures := make(chan int), make(chan error, n)
+	var doing sync.WaitGroup
+	for range 4 {
+		doing.Go(func() {
+			for i := range numbers {
+				if err := do(i); err != nil {
+					failures <- err
+				}
+			}
+		})
+	}
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	doing.Wait()
+	close(failures)
+	for err := range failures {
+		b.Fatal(err)
+	}
+}
+
+func (f *testedFleet) ask(path string, form fields) error {
+	answer, err := f.do(http.MethodPost, path, form)
+	if err == nil && answer.status != http.StatusSeeOther {
+		err = fmt.Errorf("%s: %d %s", answer.request, answer.status, clipped(answer.text()))
+	}
+	return err
+}
+
+func (f *testedFleet) register(b *testing.B, clusters, holes int) {
+	b.Helper()
+	raw := simulated.kubeconfig(b)
+	namespace := clustertest.Namespace(b, clustertest.Client(b, raw))
+	f.mount(b, "whole", raw)
+	proxy, through := clustertest.ThroughProxy(b, raw)
+	proxy.BlackHole()
+	f.mount(b, "hole", through)
+	f.ids = nil
+	for i := range clusters {
+		f.ids = append(f.ids, fmt.Sprintf("many-%04d", i))
+	}
+	each(b, clusters, func(i int) error {
+		path := "whole"
+		if i < holes {
+			path = "hole"
+		}
+		return f.ask("/admin/clusters", fields{
+			"id": f.ids[i], "label": f.ids[i], "provider": "k3s", "credential_mode": "mounted", "kubeconfig_path": path,
+			"namespace": namespace, "exposure_mode": "cluster-ip", "enabled": "true",
+		})
+	})
+}
+
+func (f *testedFleet) remove(b *testing.B) {
+	b.Helper()
+	each(b, len(f.ids), func(i int) error {
+		return f.ask("/admin/clusters/"+f.ids[i]+"/delete", fields{"confirm": f.ids[i]})
+	})
+}
+
+// testAll tests all and returns how long it took until the last had ended.
+func (f *testedFleet) testAll(b *testing.B) time.Duration {
+	db, err := pgx.Connect(b.Context(), f.env["PORTOLAN_DATABASE_URL"])
+	if err != nil {
+		b.Error(err)
+		return 0
+	}
+	defer func() { _ = db.Close(context.Background()) }()
+	begun := time.Now()
+	if err := f.ask("/admin/clusters/test", fields{}); err != nil {
+		b.Error(err)
+		return 0
+	}
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	for time.Since(begun) < 5*time.Minute {
+		<-ticker.C
+		if err := db.QueryRow(b.Context(), `
+			SELECT count(*) FILTER (WHERE verdict = 'ok'), count(*) FILTER (WHERE verdict = 'failed') FROM clusters WHERE tested_at > $1`,
+			begun).Scan(&f.passed, &f.failed); err != nil {
+			b.Error(err)
+			return 0
+		}
+		if f.passed+f.failed == len(f.ids) {
+			return time.Since(begun)
+		}
+	}
+	b.Errorf("%d of %d tests have ended", f.passed+f.failed, len(f.ids))
+	return time.Since(begun)
+}
+
+// readList reads the first page of the list again and again, as a person with
+// a short pause would.
+func (f *testedFleet) readList(b *testing.B, rounds int) []time.Duration {
+	b.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	var took []time.Duration
+	for range rounds {
+		begun := time.Now()
+		if _, err := f.raw("/admin/clusters"); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(begun))
+		<-ticker.C
+	}
+	return took
+}
+
+// usage is what a process has open and uses; memory in MiB.
+type usage struct {
+	goroutines int
+	heap, rss  float64
+}
+
+// figures waits until there are at most so many goroutines, 0 = any number, and
+// the heap has been collected, and returns the least that is seen for a while.
+func (f *testedFleet) figures(b *testing.B, goroutines int) usage {
+	b.Helper()
+	var best usage
+	deadline := time.Now().Add(2 * time.Minute)
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for round := 0; time.Now().Before(deadline); round++ {
+		<-ticker.C
+		_, text, err := fetch(b.Context(), "http://"+f.metrics+"/metrics")
+		if err != nil {
+			b.Fatal(err)
+		}
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.web.cmd.Process.Pid))
+		if err != nil {
+			b.Fatal(err)
+		}
+		now := usage{
+			goroutines: int(number(b, text, `(?m)^go_goroutines (\S+)`)),
+			heap:       number(b, text, `(?m)^go_memstats_heap_alloc_bytes (\S+)`) / (1 << 20),
+			rss:        number(b, string(status), `VmRSS:\s+(\d+)`) / 1024,
+		}
+		if round == 0 {
+			best = now
+		}
+		best = usage{min(best.goroutines, now.goroutines), min(best.heap, now.heap), min(best.rss, now.rss)}
+		if round >= 20 && (goroutines == 0 || best.goroutines <= goroutines) {
+			break
+		}
+	}
+	return best
+}
