@@ -35,6 +35,8 @@ type cli struct {
 	Migrate migrateCmd `cmd:"" help:"Bring the database schema up to date."`
 	User    userCmd    `cmd:"" help:"Create an account, or set its password anew."`
 	Keys    keysCmd    `cmd:"" help:"Make encryption keys, see what they have sealed, and seal everything anew."`
+	Backup  backupCmd  `cmd:"" help:"Write the database into a file, while everything goes on. Encryption keys are not part of it."`
+	Restore restoreCmd `cmd:"" help:"Read such a file into an empty database."`
 	Health  healthCmd  `cmd:"" help:"Ask a running process of this machine whether it is ready."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

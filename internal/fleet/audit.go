@@ -35,7 +35,7 @@ var AuditActions = []string{
 	"cluster.create", "cluster.update", "cluster.test", "cluster.rotate", "cluster.enable", "cluster.disable", "cluster.delete",
 	"workload.deploy", "workload.update", "workload.stop", "workload.start", "workload.restart", "workload.redeploy",
 	"workload.scale", "workload.rollback", "workload.delete", "workload.forget", "operation.cancel",
-	"audit.export",
+	"audit.export", "keys.rotate", "database.backup", "database.restore",
 }
 
 // Printable returns the entry with every text in a form that can be kept and

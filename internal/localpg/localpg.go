@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -235,18 +234,7 @@ func (s *Server) command(onDeath syscall.Signal, program string, args ...string)
 }
 
 // URL is the connection string for pgx: the database "portolan", as a role that owns it and may create databases.
-func (s *Server) URL() string {
-	u := url.URL{
-		Scheme: "postgres",
-		User:   url.User(roleName),
-		Path:   "/" + databaseName,
-		RawQuery: url.Values{
-			"host": {s.socketDir},
-			"port": {strconv.Itoa(port)},
-		}.Encode(),
-	}
-	return u.String()
-}
+func (s *Server) URL() string { return socketURL(s.socketDir) }
 
 // Done is closed when the server has ended, whether through Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.exited }

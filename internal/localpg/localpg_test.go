@@ -477,3 +477,32 @@ func TestBinaries(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestARunningServerIsFound(t *testing.T) {
+	t.Parallel()
+	dir := reachableDir(t)
+	if url, ok := Running(dir); ok {
+		t.Errorf("before it is there: %s", url)
+	}
+	s := start(t, dir)
+	if url, ok := Running(dir); !ok || url != s.URL() {
+		t.Errorf("%q, not %q", url, s.URL())
+	}
+	stop(t, s)
+	if url, ok := Running(dir); ok {
+		t.Errorf("after its end: %s", url)
+	}
+}
+
+func TestToolsFitTheServer(t *testing.T) {
+	t.Parallel()
+	if path, err := Tool("pg_dump", 1); err != nil || filepath.Base(path) != "pg_dump" {
+		t.Errorf("%s %v", path, err)
+	}
+	if path, err := Tool("pg_dump", 9999); err == nil || !strings.Contains(err.Error(), "install that of version 9999") {
+		t.Errorf("%s %v", path, err)
+	}
+	if path, err := Tool("pg_no_such_tool", 1); err == nil {
+		t.Errorf("%s", path)
+	}
+}
