@@ -14,9 +14,11 @@ import (
 	"portolan/internal/fleet"
 )
 
-// reviewsAtOnce bounds the access reviews under way: enough to hide the way
-// there and back, few enough not to trouble an API server.
-const reviewsAtOnce = 16
+// These bound the access reviews of a test that are under way at a time.
+const (
+	reviewsAtOnce = 16 // enough to hide the way there and back, few enough not to trouble an API server
+	reviewsGently = 4  // where nobody waits: many such tests run at a time
+)
 
 // permissions asks the API server for each verb, resource and namespace
 // whether the identity may.
@@ -30,6 +32,9 @@ func (r *run) permissions(ctx context.Context) outcome {
 	var answered atomic.Int64
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(reviewsAtOnce)
+	if r.req.Gently {
+		group.SetLimit(reviewsGently)
+	}
 	for i := range rows {
 		group.Go(func() error {
 			row := &rows[i]

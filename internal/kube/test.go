@@ -37,6 +37,9 @@ type TestRequest struct {
 	// another UID there fails.
 	PinnedUID, PinnedNamespace string
 
+	// Gently asks one thing after the other where that matters little.
+	Gently bool
+
 	Trigger fleet.TestTrigger
 	Actor   string
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"portolan/internal/fleet"
 )
 
@@ -79,6 +81,7 @@ type TestRequest struct {
 	PinnedNamespace string
 	PinnedUID       string
 	Deadline        time.Duration
+	Gently          bool // nobody waits for it: it need not be quick
 }
 
 // Tester runs the stages of a connection test. progress is called as they
@@ -114,10 +117,12 @@ type Options struct {
 // Registry holds the use cases of clusters.
 type Registry struct {
 	Options
-	slots   *slots
-	running sync.WaitGroup
-	ctx     context.Context // of the tests that run in the background
-	stop    context.CancelFunc
+	slots    *slots
+	pace     *rate.Limiter // of tests that nobody waits for
+	starting sync.Mutex    // held while due tests are looked for and started
+	running  sync.WaitGroup
+	ctx      context.Context // of the tests that run in the background
+	stop     context.CancelFunc
 }
 
 // New returns a Registry. Close ends its background tests.
@@ -135,7 +140,7 @@ func New(o Options) *Registry {
 		o.MaxTests = 32
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Registry{Options: o, slots: newSlots(o.MaxTests), ctx: ctx, stop: stop}
+	return &Registry{Options: o, slots: newSlots(o.MaxTests), pace: rate.NewLimiter(rate.Every(unwatchedPace), 1), ctx: ctx, stop: stop}
 }
 
 // Close ends the tests that still run, and waits for them.

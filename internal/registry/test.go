@@ -33,31 +33,24 @@ func (r *Registry) startOrWait(ctx context.Context, id, by string) error {
 	return r.Store.WantTests(ctx, []string{id})
 }
 
-// TestAll begins a test of every enabled cluster that has none running. Those
-// for which this process has no room now are left to whoever has.
-func (r *Registry) TestAll(ctx context.Context, actor fleet.Actor) (started int, err error) {
+// TestAll has every enabled cluster tested that has no test running: a few at a
+// time, by whichever process has room.
+func (r *Registry) TestAll(ctx context.Context, actor fleet.Actor) (wanted int, err error) {
 	all, err := r.Store.AllClusters(ctx)
 	if err != nil {
 		return 0, err
 	}
-	var later []string
+	var ids []string
 	for _, s := range all {
-		if !s.Cluster.Enabled || s.Running {
-			continue
-		}
-		switch err := r.startInSlot(ctx, s.Cluster.ID, fleet.TriggerPerson, actor.Email, false); {
-		case errors.Is(err, errNoSlot):
-			later = append(later, s.Cluster.ID)
-		case err == nil:
-			started++
-		case fleet.CodeOf(err) == "":
-			return started, err
+		if s.Cluster.Enabled && !s.Running {
+			ids = append(ids, s.Cluster.ID)
 		}
 	}
-	if err := r.Store.WantTests(ctx, later); err != nil {
-		return started, err
+	if err := r.Store.WantTests(ctx, ids); err != nil {
+		return 0, err
 	}
-	return started + len(later), r.Store.Audit(ctx, r.audit(actor, "test", "*"))
+	r.running.Go(func() { r.drain(r.ctx) })
+	return len(ids), r.Store.Audit(ctx, r.audit(actor, "test", "*"))
 }
 
 // startInSlot starts a test within the bound on those that run at a time, or
@@ -110,7 +103,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 		return err
 	}
 	request := TestRequest{
-		Cluster: c, Kubeconfig: raw, KubeconfigError: readErr, Cloud: cloud,
+		Gently: !watched, Cluster: c, Kubeconfig: raw, KubeconfigError: readErr, Cloud: cloud,
 		PinnedNamespace: namespace, PinnedUID: uid, Deadline: r.TestDeadline,
 	}
 	r.running.Go(func() {
@@ -217,21 +210,47 @@ func (r *Registry) pollFiles(ctx context.Context) {
 	}
 }
 
-// startDue starts as many of the due tests as there is room for.
-func (r *Registry) startDue(ctx context.Context) {
+// drain starts due tests until none is left.
+func (r *Registry) drain(ctx context.Context) {
+	ticker := time.NewTicker(r.PollInterval)
+	defer ticker.Stop()
+	for r.startDue(ctx) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-r.slots.freed:
+		}
+	}
+}
+
+// unwatchedPace is the least time between the starts of tests that nobody waits
+// for: a thousand of them are spread over most of a minute, and leave room on the
+// processors for pages.
+const unwatchedPace = 40 * time.Millisecond
+
+// startDue starts as many of the due tests as there is room for, and reports
+// whether there may be more.
+func (r *Registry) startDue(ctx context.Context) (more bool) {
+	r.starting.Lock() // else another would start what has just been tested
+	defer r.starting.Unlock()
 	room := r.slots.left()
 	if room == 0 {
-		return
+		return true
 	}
 	due, err := r.Store.DueTests(ctx, r.TestInterval, room)
 	if err != nil && ctx.Err() == nil {
 		r.Logger.ErrorContext(ctx, "read due tests", "err", err)
 	}
 	for _, id := range due {
+		if r.pace.Wait(ctx) != nil {
+			return false
+		}
 		if r.startQuietly(ctx, id, fleet.TriggerSchedule) {
-			return // the rest stay due
+			return true // the rest stay due
 		}
 	}
+	return len(due) > 0
 }
 
 // noticeFile looks at a mounted file and tests its cluster when it has changed.

@@ -112,9 +112,9 @@ func (s *Server) testClusters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	notice := fmt.Sprintf("%d tests began.", n)
+	notice := fmt.Sprintf("%d clusters are being tested.", n)
 	if n == 1 {
-		notice = "1 test began."
+		notice = "1 cluster is being tested."
 	}
 	return s.done(w, r, "/admin/clusters", notice)
 }
