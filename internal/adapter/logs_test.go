@@ -385,7 +385,7 @@ func TestARotatedLogGoesOnAndSaysThatLinesMayBeMissing(t *testing.T) {
 	t.Logf("%d of %d lines came; gaps %q", len(numbered(r.lines, many)), many, r.gaps)
 }
 
-func TestLineReaderCutsWhatIsTooLong(t *testing.T) {
+func TestAttack13LineReaderCutsWhatIsTooLong(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", 3*maxLine)
 	text := "2026-01-02T03:04:05.000000001Z first\n2026-01-02T03:04:05.000000001Z " + long + "\n2026-01-02T03:04:06Z third\r\n2026-01-02T04:04:06.5+01:00 fourth\n2026-01-02T03:04:07Z \nno time"

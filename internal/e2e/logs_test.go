@@ -316,7 +316,7 @@ func countingAPI(t testing.TB, raw []byte) *countedAPI {
 	return counted
 }
 
-func TestStreamsEndWithTheRightToReadThem(t *testing.T) {
+func TestAttack10StreamsEndWithTheRightToReadThem(t *testing.T) {
 	t.Parallel()
 	p := shared(t)
 	pl := p.settle(t, real, nil)

@@ -13,7 +13,7 @@ type answering func(*http.Request) *http.Response
 
 func (a answering) RoundTrip(r *http.Request) (*http.Response, error) { return a(r), nil }
 
-func TestAnAnswerWithoutEndIsBrokenOff(t *testing.T) {
+func TestAttack13AnAnswerWithoutEndIsBrokenOff(t *testing.T) {
 	t.Parallel()
 	const size = 1 << 10
 	client := http.Client{Transport: &boundedAnswers{limit: size, next: answering(func(r *http.Request) *http.Response {

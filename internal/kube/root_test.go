@@ -33,7 +33,7 @@ func rootWith(t *testing.T, files map[string]string) *kube.Root {
 	return kube.OpenRoot(dir)
 }
 
-func TestRootReadsOnlyInside(t *testing.T) {
+func TestAttack13RootReadsOnlyInside(t *testing.T) {
 	t.Parallel()
 	root := rootWith(t, map[string]string{"good": "text", "a/b": "inner", "large": strings.Repeat("x", 1<<20+1)})
 	for link, target := range map[string]string{

@@ -35,9 +35,9 @@ func TestEveryRouteHasAnEntry(t *testing.T) {
 	}
 }
 
-// TestEveryRouteForEveryRole asks every route with every role and with none:
+// TestAttack05EveryRouteForEveryRole asks every route with every role and with none:
 // who is below the least role gets 403, and 401 or the login page who is nobody.
-func TestEveryRouteForEveryRole(t *testing.T) {
+func TestAttack05EveryRouteForEveryRole(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	people := map[fleet.Role]*client{}
@@ -69,9 +69,9 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 	}
 }
 
-// TestDefaultIsNo: a route that is missing from the table is refused, even to
+// TestAttack05DefaultIsNo: a route that is missing from the table is refused, even to
 // an admin, and an address that nobody serves tells nobody anything.
-func TestDefaultIsNo(t *testing.T) {
+func TestAttack05DefaultIsNo(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.server.router.(chi.Router).Get("/forgotten", b.server.guard("GET /forgotten", smallBody, pageTimeout,

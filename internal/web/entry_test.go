@@ -11,7 +11,7 @@ import (
 	"portolan/internal/fleet"
 )
 
-func TestBeforeTheFirstUserEverythingLeadsToSetup(t *testing.T) {
+func TestAttack15BeforeTheFirstUserEverythingLeadsToSetup(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.client()
@@ -31,7 +31,7 @@ func TestBeforeTheFirstUserEverythingLeadsToSetup(t *testing.T) {
 	}
 }
 
-func TestSetupOnce(t *testing.T) {
+func TestAttack15SetupOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.client()
@@ -68,7 +68,7 @@ func TestSetupOnce(t *testing.T) {
 	}
 }
 
-func TestSessions(t *testing.T) {
+func TestAttack15Sessions(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.user(fleet.RoleAdmin)
@@ -133,7 +133,7 @@ func TestSessions(t *testing.T) {
 	})
 }
 
-func TestLoginSaysTheSameForAbsentAndPresentAccounts(t *testing.T) {
+func TestAttack15LoginSaysTheSameForAbsentAndPresentAccounts(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.user(fleet.RoleAdmin)
@@ -167,7 +167,7 @@ func TestLoginSaysTheSameForAbsentAndPresentAccounts(t *testing.T) {
 	}
 }
 
-func TestCrossOriginRequests(t *testing.T) {
+func TestAttack12CrossOriginRequests(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	c := b.user(fleet.RoleAdmin)
@@ -228,9 +228,9 @@ func TestAnErrorShowsItsNumberAndNothingElse(t *testing.T) {
 	}
 }
 
-// TestManyGuessesAtOnceAreNoMoreThanFive: attempts that come together are
+// TestAttack15ManyGuessesAtOnceAreNoMoreThanFive: attempts that come together are
 // counted before any of them is looked at.
-func TestManyGuessesAtOnceAreNoMoreThanFive(t *testing.T) {
+func TestAttack15ManyGuessesAtOnceAreNoMoreThanFive(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.user(fleet.RoleAdmin)

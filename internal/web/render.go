@@ -36,7 +36,21 @@ func (s *Server) renderFragment(w http.ResponseWriter, r *http.Request, status i
 	return nil
 }
 
+// withoutControls makes the control characters of a page, which only what
+// others have written can bring, blanks: a browser shows nothing for them, but a
+// terminal obeys them. Those that set colours in a log stay: see
+// views.AppendLogLine.
+func withoutControls(body []byte) []byte {
+	for i, c := range body {
+		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
+			body[i] = ' '
+		}
+	}
+	return body
+}
+
 func writeHTML(w http.ResponseWriter, status int, body []byte) {
+	body = withoutControls(body)
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

@@ -80,7 +80,7 @@ func (e *eventStream) fragment(ctx context.Context, id string, c templ.Component
 	if err := c.Render(ctx, buf); err != nil {
 		return err
 	}
-	e.message(id, "", buf.Bytes())
+	e.message(id, "", withoutControls(buf.Bytes()))
 	return nil
 }
 

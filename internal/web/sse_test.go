@@ -244,7 +244,7 @@ func TestClusterStreamShowsTheTest(t *testing.T) {
 	})
 }
 
-func TestStreamsEndWithTheRight(t *testing.T) {
+func TestAttack10StreamsEndWithTheRight(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	admin := b.user(fleet.RoleAdmin)
@@ -271,7 +271,7 @@ func TestStreamsEndWithTheRight(t *testing.T) {
 	})
 }
 
-func TestStreamsPerPersonAreBounded(t *testing.T) {
+func TestAttack13StreamsPerPersonAreBounded(t *testing.T) {
 	t.Parallel()
 	b := setup(t, func(o *Options) { o.MaxStreams = 3 })
 	admin := b.user(fleet.RoleAdmin)
