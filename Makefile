@@ -28,6 +28,11 @@ test: ## Run every test, on a real PostgreSQL, Kubernetes and Chromium
 	@$(MAKE) --no-print-directory devcluster portolan
 	@exec .ci/apart .ci/test
 
+.PHONY: fuzz
+fuzz: ## Feed the readers of hostile input for 30 s each
+	@.ci/packages test
+	@exec .ci/fuzz
+
 .PHONY: bench
 bench: ## Measure Portolan against what people would use instead
 	@.ci/packages test

@@ -178,8 +178,7 @@ func (r reader) annotations(name, text string) map[string]string {
 	}
 	out := map[string]string{}
 	if strings.HasPrefix(text, "{") {
-		d := json.NewDecoder(strings.NewReader(text))
-		if err := d.Decode(&out); err != nil || d.More() {
+		if err := json.Unmarshal([]byte(text), &out); err != nil {
 			r.problems.Add(name, `must be a JSON object whose values are strings, such as {"key": "value"}`)
 			return nil
 		}

@@ -202,18 +202,20 @@ func b64url(s string) string {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(kubeconfigWith("", tokenUser)))
-	f.Add([]byte(kubeconfigWith("    certificate-authority-data: DATA+OMITTED\n", "    exec: {command: aws, args: [eks, get-token]}\n")))
 	ca := testCA(f)
 	cert, key := ca.issue(f, "pilot", time.Now().Add(time.Hour))
 	for _, shape := range shapes(f, ca, cert, key) {
-		f.Add([]byte(shape))
+		f.Add([]byte(shape), false)
+		f.Add([]byte(shape), true)
 	}
-	f.Add([]byte("a: &a [*a, {<<: *a}]"))
-	f.Add([]byte(`{"apiVersion":"v1","kind":"Config","contexts":[{"name":"a","context":{"cluster":"b"}}]}`))
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		k, err := kube.Parse(raw, kube.ParseOptions{})
-		inspection := kube.Inspect(raw, kube.ParseOptions{})
+	f.Add([]byte(kubeconfigWith("", tokenUser)), false)
+	f.Add([]byte(kubeconfigWith("    certificate-authority-data: DATA+OMITTED\n", "    exec: {command: aws, args: [eks, get-token]}\n")), false)
+	f.Add([]byte("a: &a [*a, {<<: *a}]"), false)
+	f.Add([]byte(`{"apiVersion":"v1","kind":"Config","contexts":[{"name":"a","context":{"cluster":"b"}}]}`), true)
+	f.Fuzz(func(t *testing.T, raw []byte, allow bool) {
+		opts := kube.ParseOptions{Allows: fleet.Allowances{TLSSkip: allow, Proxy: allow}}
+		k, err := kube.Parse(raw, opts)
+		inspection := kube.Inspect(raw, opts)
 		if err != nil {
 			if fleet.CodeOf(err) != fleet.CodeInvalid {
 				t.Errorf("an error that cannot be shown: %v", err)
@@ -224,7 +226,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("parsed, but: %v", err)
 		}
-		if !strings.HasPrefix(strings.ToLower(cfg.Host), "https://") || cfg.Insecure || cfg.ExecProvider != nil || cfg.AuthProvider != nil || cfg.Proxy != nil ||
+		if !strings.HasPrefix(strings.ToLower(cfg.Host), "https://") || (cfg.Insecure || cfg.Proxy != nil) && !allow || cfg.ExecProvider != nil || cfg.AuthProvider != nil ||
 			cfg.CAFile != "" || cfg.CertFile != "" || cfg.KeyFile != "" || cfg.BearerTokenFile != "" || cfg.Impersonate.UserName != "" || cfg.Username != "" {
 			t.Errorf("unsound: %s", cfg)
 		}

@@ -36,13 +36,18 @@ func TestKubeconfigsAsTheProvidersWriteThem(t *testing.T) {
 	cert, key := ca.issue(t, "pilot", time.Now().Add(time.Hour))
 	kinds := map[string]string{
 		"eks-aws-cli": "EKS token", "eks-eksctl": "EKS token", "gke": "GKE token",
-		"aks-spn": "AKS token", "aks-workloadidentity": "AKS token", "aks-msi": "AKS token", "aks-devicecode": "",
+		"aks-spn": "AKS token", "aks-workloadidentity": "AKS token", "aks-msi": "AKS token",
+		"eks-authenticator": "EKS token", "gke-dns": "GKE token", "rancher": "token",
 		"aks-local": "client certificate", "k3s": "client certificate", "kind": "client certificate", "kubeadm": "client certificate",
 		"service-account": "service account token", "oidc": "token",
 	}
+	refusals := map[string]string{
+		"aks-devicecode": "devicecode", "gke-old": "auth-provider", "oidc-login": "program “kubectl”", "doks": "program “doctl”",
+		"minikube": "refers to a file", "in-cluster": "refers to a file", "openshift": "insecure-skip-tls-verify", "proxied": "proxy-url",
+	}
 	for name, raw := range shapes(t, ca, cert, key) {
-		want, listed := kinds[name]
-		if !listed {
+		want, refusal := kinds[name], refusals[name]
+		if want == "" && refusal == "" {
 			t.Errorf("%s is not listed here", name)
 		}
 		k, err := kube.Parse([]byte(raw), kube.ParseOptions{})
@@ -50,13 +55,18 @@ func TestKubeconfigsAsTheProvidersWriteThem(t *testing.T) {
 		case want == "" && err == nil:
 			t.Errorf("%s is taken", name)
 		case want == "":
-			if !strings.Contains(err.Error(), "devicecode") {
-				t.Errorf("%s: %v", name, err)
-			}
+			refused(t, raw, kube.ParseOptions{}, "kubeconfig", refusal)
 		case err != nil:
 			t.Errorf("%s: %v", name, err)
 		case k.Facts("").Kind != want:
 			t.Errorf("%s has a %s, want %s", name, k.Facts("").Kind, want)
+		}
+	}
+
+	for _, name := range []string{"openshift", "proxied"} {
+		allowed := kube.ParseOptions{Allows: fleet.Allowances{TLSSkip: true, Proxy: true}}
+		if _, err := kube.Parse([]byte(shapes(t, ca, cert, key)[name]), allowed); err != nil {
+			t.Errorf("%s, allowed: %v", name, err)
 		}
 	}
 
