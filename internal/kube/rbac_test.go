@@ -57,7 +57,9 @@ func TestB7EachPermissionIsNeeded(t *testing.T) {
 			_, raw := clustertest.Kubeconfig(t, profile, "kwok")
 			cluster := clusterRow(clustertest.UniqueName("test"))
 			whole := applyManifest(t, raw, &cluster)
-			eventually(t, kube.TestRequest{Cluster: cluster, Kubeconfig: whole}, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
+			for _, gently := range []bool{false, true} {
+				eventually(t, kube.TestRequest{Cluster: cluster, Kubeconfig: whole, Gently: gently}, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
+			}
 			role, err := clustertest.Client(t, raw).RbacV1().Roles(cluster.Namespace).Get(t.Context(), "portolan", metav1.GetOptions{})
 			if err != nil {
 				t.Fatal(err)
@@ -68,6 +70,7 @@ func TestB7EachPermissionIsNeeded(t *testing.T) {
 				account := lesser(t, raw, cluster.Namespace, fmt.Sprintf("without-%d", i), without(role.Rules, p))
 				group.Go(func() error {
 					wantMissing(t, kube.TestRequest{Cluster: cluster, Kubeconfig: account}, p)
+					wantMissing(t, kube.TestRequest{Cluster: cluster, Kubeconfig: account, Gently: true}, p)
 					return nil
 				})
 			}

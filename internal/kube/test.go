@@ -37,7 +37,8 @@ type TestRequest struct {
 	// another UID there fails.
 	PinnedUID, PinnedNamespace string
 
-	// Gently asks one thing after the other where that matters little.
+	// Gently asks few questions where nobody waits: tests of a thousand clusters
+	// must leave room for pages.
 	Gently bool
 
 	Trigger fleet.TestTrigger
