@@ -48,7 +48,7 @@ func (r *run) storage(ctx context.Context) outcome {
 	a, err := r.ask(ctx, http.MethodGet, "/apis/storage.k8s.io/v1/storageclasses", nil, &classes)
 	switch {
 	case a.is(http.StatusForbidden):
-		return warned("Name a storage class with each volume, or allow the identity to list them.", "%s may not see the storage classes, so none is offered.", capital(r.who()))
+		return warned("Name a storage class with each volume, or allow the identity to list them.", "The identity may not see the storage classes, so none is offered.")
 	case err != nil || !a.ok():
 		return warned("", "The storage classes could not be read.")
 	case len(classes.Items) == 0:
@@ -81,7 +81,7 @@ func (r *run) network(ctx context.Context) outcome {
 	var sets apps.DaemonSetList
 	a, err := r.ask(ctx, http.MethodGet, "/apis/apps/v1/namespaces/"+metav1.NamespaceSystem+"/daemonsets?limit=200", nil, &sets)
 	if err != nil || !a.ok() {
-		return warned(remedy, "%s may not see what runs in %s, so it is unknown whether network policies are enforced.", capital(r.who()), metav1.NamespaceSystem)
+		return warned(remedy, "The identity may not see what runs in %s, so it is unknown whether network policies are enforced.", metav1.NamespaceSystem)
 	}
 	for _, set := range sets.Items {
 		if engine, ok := policyEngines[set.Name]; ok {

@@ -53,7 +53,7 @@ func (s *Server) rotateCredential(w http.ResponseWriter, r *http.Request) error 
 	var why *fleet.Error
 	if errors.As(err, &why) && len(test.Checks) > 0 {
 		v.Problem, v.Remedy, v.Test = why.Message, why.Remedy, testView(&test)
-		v.Form.Form.Error = ""
+		v.Form.Form.Error, v.Form.Form.Errors = "", nil // it is no field's fault
 	}
 	return s.credentialPage(w, r, formStatus(err), c, form, v)
 }
