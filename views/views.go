@@ -10,6 +10,7 @@
 //	OverviewPage(p, Overview)        ConfirmPage(p, Confirm)
 //	ClustersPage(p, Clusters)        ClusterPage(p, Cluster)
 //	ClusterFormPage(p, ClusterForm)  InspectionFragment(*Inspection)
+//	CredentialPage(p, Credential)
 //	DeployPage(p, Deploy)            PreviewFragment(*Preview)
 //	WorkloadsPage(p, Workloads)      WorkloadPage(p, Workload)
 //	WorkloadEditPage(p, WorkloadEdit)

@@ -132,6 +132,9 @@ var errReplaced = errors.New("its credential was replaced meanwhile")
 // replaced reports whether the cluster has another credential than the one that
 // the work began with.
 func (r *run) replaced(ctx context.Context) bool {
+	// A mounted file may have changed a moment ago; whether it makes a target
+	// does not matter here.
+	_, _ = r.Targets.CheckTarget(ctx, r.op.ClusterID)
 	now, err := r.Store.ClusterStatus(ctx, r.op.ClusterID)
 	if err != nil {
 		return false

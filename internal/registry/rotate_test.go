@@ -1,10 +1,12 @@
 package registry_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"portolan/internal/fleet"
+	"portolan/internal/registry"
 )
 
 // rotate asks for another credential, and lets its test end in state after
@@ -104,4 +106,22 @@ func TestTheOldCredentialStaysUnlessTheNewOnePasses(t *testing.T) {
 	})
 	wantCode(t, err, fleet.CodeConflict)
 	unchanged("an edit meanwhile")
+}
+
+func TestWhoKeepsSomethingOfAClusterHearsOfChanges(t *testing.T) {
+	t.Parallel()
+	var heard []string
+	b := setup(t, func(o *registry.Options) { o.Changed = func(id string) { heard = append(heard, id) } })
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	if len(heard) > 0 {
+		t.Errorf("heard of %v before anything changed", heard)
+	}
+	_, err := b.Update(t.Context(), admin, "c1", form("c1", "label", "New", "version", "1"))
+	b.must(err)
+	b.must(b.rotate("c1", fleet.ClusterForm{"kubeconfig": "another"}, fleet.TestOK, func() {}))
+	b.must(b.Delete(t.Context(), admin, "c1", "c1"))
+	if !slices.Equal(heard, []string{"c1", "c1", "c1"}) {
+		t.Errorf("heard of %v", heard)
+	}
 }
