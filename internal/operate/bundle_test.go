@@ -125,7 +125,7 @@ func (sealer) Seal(text []byte, purpose, subject string) (string, []byte, error)
 func (s sealer) Open(_ string, sealed []byte, purpose, subject string) ([]byte, error) {
 	text, ok := strings.CutPrefix(string(sealed), purpose+"/"+subject+":")
 	if !ok || s.locked {
-		return nil, errors.New("cannot be opened")
+		return nil, fleet.ErrKeyWrong
 	}
 	return []byte(text), nil
 }
