@@ -71,10 +71,10 @@ var environments = map[string]azcloud.Configuration{
 	"azureusgovernmentcloud": azcloud.AzureGovernment,
 }
 
-var resourcePattern = regexp.MustCompile(`^/subscriptions/[\w./()-]{1,500}$`)
+var resourcePattern = regexp.MustCompile(`^/subscriptions/[\w./()-]+$`)
 
 // azureName is a tenant, an application or a server: a UUID or a domain.
-var azureName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+var azureName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
 
 // readAKS reads “kubelogin get-token …”.
 func readAKS(s Stanza) (Recipe, *Refusal) {
@@ -108,6 +108,8 @@ func readAKS(s Stanza) (Recipe, *Refusal) {
 		environment: environment,
 	}
 	switch {
+	case tooLong(a.login, a.server, a.tenant, a.client, a.secret, a.resource):
+		return nil, refuseLength("kubelogin")
 	case !known:
 		return nil, &Refusal{What: "names an environment of Azure that Portolan does not know.", Remedy: "Known are AzurePublicCloud, AzureUSGovernmentCloud and AzureChinaCloud. " + ServiceAccountRemedy}
 	case !azureName.MatchString(a.server), a.tenant != "" && !azureName.MatchString(a.tenant), a.client != "" && !azureName.MatchString(a.client):

@@ -98,11 +98,12 @@ func readAuthenticator(s Stanza) (Recipe, *Refusal) {
 	return e.complete("aws-iam-authenticator", s)
 }
 
+// Lengths are bounded apart (tooLong): a pattern that counts takes a megabyte.
 var (
 	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
-	rolePattern    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}$`)
-	clusterPattern = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]{0,99}$`)
-	profilePattern = regexp.MustCompile(`^[\w .@/+=:-]{0,128}$`)
+	rolePattern    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$`)
+	clusterPattern = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]*$`)
+	profilePattern = regexp.MustCompile(`^[\w .@/+=:-]*$`)
 )
 
 // complete adds what the stanza's variables and the server say, and checks it.
@@ -117,6 +118,8 @@ func (e eks) complete(program string, s Stanza) (Recipe, *Refusal) {
 		AccessKeyID: s.Env["AWS_ACCESS_KEY_ID"], SecretAccessKey: s.Env["AWS_SECRET_ACCESS_KEY"], SessionToken: s.Env["AWS_SESSION_TOKEN"],
 	}
 	switch {
+	case tooLong(e.cluster, e.region, e.role, e.profile, e.externalID):
+		return nil, refuseLength(program)
 	case !clusterPattern.MatchString(e.cluster):
 		return nil, &Refusal{What: "does not name the EKS cluster.", Remedy: awsRemedy}
 	case e.region != "" && !regionPattern.MatchString(e.region):

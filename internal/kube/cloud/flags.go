@@ -106,3 +106,14 @@ func refuseVariable(program, name string) *Refusal {
 		Remedy: "Remove it from the stanza; seal the cloud credential with the cluster, or give it to Portolan's own environment.",
 	}
 }
+
+// maxWord is longer than any name, id or secret of the clouds.
+const maxWord = 2048
+
+func tooLong(words ...string) bool {
+	return slices.ContainsFunc(words, func(word string) bool { return len(word) > maxWord })
+}
+
+func refuseLength(program string) *Refusal {
+	return &Refusal{What: "gives " + program + " an option that is longer than any should be.", Remedy: "It may have been damaged when it was copied; copy the whole file."}
+}
