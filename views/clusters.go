@@ -131,6 +131,7 @@ type ClusterForm struct {
 	EncryptedOff string   // why encrypted credentials cannot be stored
 	StoredSecret bool     // a sealed kubeconfig is kept when the field stays blank
 	StoredCloud  string   // whose cloud credential is sealed: aws, gcp, azure; empty for none
+	Manifest     string   // with which a service account is made, where the kubeconfig is refused
 	Paths        []string // kubeconfigs found in the mounted folder
 	Contexts     []string // of the present credential
 	Inspection   *Inspection

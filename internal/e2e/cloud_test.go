@@ -3,11 +3,13 @@ package e2e
 import (
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/net/html"
 	"k8s.io/client-go/tools/clientcmd/api"
 
 	"portolan/internal/cloudtest"
@@ -139,20 +141,72 @@ func TestCloudCredentialsOfTheMachine(t *testing.T) {
 			pl.keptFrom(t, secretKey, entra.Secret)
 		})
 	}
-	t.Run("AKS by a person", func(t *testing.T) {
-		t.Parallel()
-		at := profile{"aks", "kwok"}
-		at.kubeconfig(t)
-		stanza := clustertest.ExecKubeconfig(t, at.name, at.nodes) // as az writes it: devicecode
-		answer := p.post(t, "/admin/clusters", fields{
-			"id": "by-a-person", "label": "By a person", "provider": "aks", "credential_mode": "encrypted", "kubeconfig": string(stanza),
-			"namespace": "apps", "exposure_mode": "cluster-ip",
-		})
-		expect(t, answer, http.StatusUnprocessableEntity)
-		for _, word := range []string{"devicecode", "needs a person", "service account"} {
-			if !answer.says(word) {
-				t.Errorf("the refusal does not mention %s: %s", word, clipped(answer.text()))
-			}
+}
+
+func TestTheWayOutOfARefusedStanza(t *testing.T) {
+	t.Parallel()
+	at := profile{"aks", "kwok"}
+	admin := at.kubeconfig(t)
+	stanza := clustertest.ExecKubeconfig(t, at.name, at.nodes) // as az writes it: devicecode
+	p := shared(t)
+	pl := &place{portolan: p, on: at, id: clustertest.UniqueName("person"), kubectl: clustertest.Client(t, admin), namespace: clustertest.UniqueName("test")}
+	form := fields{
+		"id": pl.id, "label": "By a person", "provider": "aks", "credential_mode": "encrypted", "kubeconfig": string(stanza),
+		"namespace": pl.namespace, "exposure_mode": "cluster-ip", "enabled": "true",
+	}
+	answer := expect(t, p.post(t, "/admin/clusters", form), http.StatusUnprocessableEntity)
+	for _, word := range []string{"devicecode", "needs a person", "service account"} {
+		if !answer.says(word) {
+			t.Errorf("the refusal does not mention %s: %s", word, clipped(answer.text()))
 		}
-	})
+	}
+
+	// The page prints what makes a service account, to be done as it stands.
+	marked := answer.with("data-manifest")
+	if len(marked) != 1 {
+		t.Fatalf("%d manifests on the page", len(marked))
+	}
+	_, manifest, _ := strings.Cut(verbatim(marked[0]), "# What")
+	var commands []string
+	for line := range strings.Lines(manifest) {
+		if command, ok := strings.CutPrefix(line, "#   "); ok {
+			commands = append(commands, strings.TrimSpace(command))
+		}
+	}
+	if len(commands) < 3 {
+		t.Fatalf("no commands in\n%s", manifest)
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{"rbac.yaml": "# What" + manifest, "admin": string(admin)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	devcluster, err := filepath.Abs(filepath.Join(moduleRoot, "bin", "devcluster"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clustertest.DeleteNamespace(t, pl.kubectl, pl.namespace)
+	shell := exec.CommandContext(t.Context(), "sh", "-e", "-c", "kubectl() { \"$DEVCLUSTER\" kubectl \"$@\"; }\n"+strings.Join(commands, "\n"))
+	shell.Dir, shell.Env = dir, append(os.Environ(), "KUBECONFIG="+filepath.Join(dir, "admin"), "DEVCLUSTER="+devcluster)
+	if out, err := shell.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	made, err := os.ReadFile(filepath.Join(dir, "portolan.kubeconfig"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, p.post(t, "/admin/clusters", form.but(fields{"kubeconfig": string(made)})), http.StatusSeeOther)
+	pl.test(t, "ok")
+}
+
+// verbatim is the text of an element with its lines as they are.
+func verbatim(n *html.Node) string {
+	var text strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			text.WriteString(d.Data)
+		}
+	}
+	return text.String()
 }

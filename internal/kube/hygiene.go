@@ -13,7 +13,7 @@ import (
 	"portolan/internal/kube/cloud"
 )
 
-const serviceAccountRemedy = "Use a kubeconfig that holds a service account's token or a client certificate itself."
+const serviceAccountRemedy = "Use a kubeconfig that holds a service account's token or a client certificate itself; the form prints the manifest and the commands that make such a token."
 
 // check accepts a context with what it names, or says what is wrong with it.
 // A kubeconfig is code until proven otherwise: whatever could run a program,
@@ -25,6 +25,9 @@ func (o ParseOptions) check(r resolved) (*credential, *refusal) {
 	}
 	if refused := o.refuseUser(r); refused != nil {
 		return nil, refused
+	}
+	if inCluster(r.user) {
+		return o.loadInCluster(r)
 	}
 	return o.load(r)
 }
@@ -39,7 +42,7 @@ func (o ParseOptions) refuseCluster(r resolved) *refusal {
 		return refuse("Remove insecure-skip-tls-verify.", "The cluster %s has both insecure-skip-tls-verify and a certificate authority.", name)
 	case c.ProxyURL != "" && !o.Allows.Proxy:
 		return refuse("Remove proxy-url. If you mean it, tick that a proxy may be used.", "The cluster %s has a proxy-url, which is not accepted as it is.", name)
-	case c.CAFile != "" && o.Root == nil:
+	case c.CAFile != "" && o.Root == nil && !inCluster(r.user):
 		return fileRefusal("cluster", name, "certificate-authority")
 	}
 	return refuseServer(name, c.Server)
@@ -123,6 +126,9 @@ func (o ParseOptions) refuseUser(r resolved) *refusal {
 			"The user %s impersonates somebody else.", name)
 	case u.Username != "" || u.Password != "":
 		return refuse(serviceAccountRemedy, "The user %s has a user name and password, which API servers no longer accept.", name)
+	}
+	if inCluster(u) {
+		return refuseInCluster(r)
 	}
 	if o.Root == nil {
 		for field, value := range map[string]string{"client-certificate": u.CertFile, "client-key": u.KeyFile, "tokenFile": u.TokenFile} {

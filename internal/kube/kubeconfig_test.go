@@ -230,7 +230,7 @@ func FuzzParse(f *testing.F) {
 			cfg.CAFile != "" || cfg.CertFile != "" || cfg.KeyFile != "" || cfg.BearerTokenFile != "" || cfg.Impersonate.UserName != "" || cfg.Username != "" {
 			t.Errorf("unsound: %s", cfg)
 		}
-		made := slices.Contains([]string{"EKS token", "GKE token", "AKS token"}, k.Facts("").Kind)
+		made := slices.Contains([]string{"EKS token", "GKE token", "AKS token", "in-cluster token"}, k.Facts("").Kind)
 		if given := cfg.BearerToken != "" || len(cfg.CertData) > 0; given == made {
 			t.Errorf("a credential in it: %t, made by us: %t", given, made)
 		}

@@ -58,10 +58,15 @@ func rulesOf(table []fleet.Permission, optional bool) []rule {
 
 var manifest = template.Must(template.New("rbac.yaml").Funcs(template.FuncMap{
 	"list": func(items []string) string { return `["` + strings.Join(items, `", "`) + `"]` },
-}).Parse(`# What Portolan needs in the cluster {{.ID}}. With an administrator's credential:
+}).Parse(`# What Portolan needs in the cluster{{with .ID}} {{.}}{{end}}. With an administrator's kubeconfig:
 #   kubectl apply -f rbac.yaml
-#   kubectl -n {{.Home}} create token portolan --duration=8760h
-# The token goes into the kubeconfig that is registered.
+#   TOKEN=$(kubectl -n {{.Home}} create token portolan --duration=8760h)
+#   kubectl config view --raw --minify --flatten > portolan.kubeconfig
+#   kubectl --kubeconfig portolan.kubeconfig config unset users
+#   kubectl --kubeconfig portolan.kubeconfig config set-credentials portolan --token="$TOKEN"
+#   kubectl --kubeconfig portolan.kubeconfig config set-context --current --user=portolan
+# Then portolan.kubeconfig is the one to register. Some clouds end the token
+# sooner than it asks for; its end is shown with the cluster.
 {{- define "rules"}}
 {{- range .}}
 - apiGroups: ["{{.Group}}"]

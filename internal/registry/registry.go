@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -189,6 +190,25 @@ func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
 		return nil, err
 	}
 	return r.Tester.Manifest(s.Cluster)
+}
+
+// RBACOf is RBAC for a cluster that is not registered yet, from its form. It is
+// nil while the form's namespaces are none.
+func (r *Registry) RBACOf(form fleet.ClusterForm) []byte {
+	c, err := form.Parse()
+	for field := range problemsOf(err) {
+		if strings.HasSuffix(field, "namespace") {
+			return nil
+		}
+	}
+	if !fleet.ValidClusterID(c.ID) {
+		c.ID = ""
+	}
+	text, err := r.Tester.Manifest(c)
+	if err != nil {
+		return nil
+	}
+	return text
 }
 
 // CheckTarget returns the cluster, after a fresh look at its mounted file or its

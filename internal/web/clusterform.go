@@ -179,6 +179,9 @@ func (s *Server) offerCredentials(ctx context.Context, v *views.ClusterForm, for
 		}
 	}
 	v.Contexts = s.contexts(ctx, form)
+	if v.Form.Bad("kubeconfig") || v.Form.Bad("kubeconfig_path") {
+		v.Manifest = string(s.Registry.RBACOf(form))
+	}
 }
 
 // contexts are the names of the contexts in the file that the form names.

@@ -102,7 +102,7 @@ func proxyOf(r *http.Request) (*url.URL, error) {
 type Refusal struct{ What, Remedy string }
 
 // ServiceAccountRemedy is the way out where a cloud's token cannot be had.
-const ServiceAccountRemedy = "Use the token of a service account instead: the cluster's page prints the manifest and the commands that make one."
+const ServiceAccountRemedy = "Or use a service account's token: the form prints the manifest and the commands that make one."
 
 // Recognise returns how the token of a stanza is made, where a credential of
 // the cloud sealed is sealed with the cluster; "" = none is. ours is false where
