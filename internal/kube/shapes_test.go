@@ -14,7 +14,7 @@ import (
 // shapes are kubeconfigs as the tools of each provider write them, by name.
 func shapes(t testing.TB, ca *authority, cert, key []byte) map[string]string {
 	t.Helper()
-	files, err := filepath.Glob("testdata/kubeconfigs/*.yaml")
+	files, err := filepath.Glob("testdata/kubeconfigs/*.kubeconfig")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
@@ -24,7 +24,7 @@ func shapes(t testing.TB, ca *authority, cert, key []byte) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[strings.TrimSuffix(filepath.Base(file), ".yaml")] = strings.NewReplacer(
+		out[strings.TrimSuffix(filepath.Base(file), ".kubeconfig")] = strings.NewReplacer(
 			"{{CA}}", b64(ca.pem), "{{CERT}}", b64(cert), "{{KEY}}", b64(key)).Replace(string(raw))
 	}
 	return out
