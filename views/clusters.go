@@ -53,6 +53,24 @@ type FoundConfig struct {
 	Register string // address of the form, filled in
 }
 
+// FoundForm registers several contexts at once. Its form has the field
+// namespace and, numbered from _0 on, pick, path, context, id and provider.
+type FoundForm struct {
+	Rows      []FoundRow
+	Namespace string
+	Failed    int // rows that were not registered; each says why
+	Form      ui.Form
+}
+
+// FoundRow is one context of a kubeconfig that no cluster uses.
+type FoundRow struct {
+	Path, Context, Server string
+	ID, Provider          string
+	Picked                bool
+	Refusal               string // why Portolan would not use it; may be empty
+	Error                 string // why it was not registered
+}
+
 // Cluster is the page of one cluster.
 type Cluster struct {
 	ID, Label, ClusterName string

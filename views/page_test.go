@@ -67,6 +67,7 @@ func filled(text string) map[string]templ.Component {
 		"confirm":         ConfirmPage(p, ask),
 		"overview":        OverviewPage(p, Overview{Registered: 1, Targets: 1, Attention: []Attention{{Status: ui.Phase("failed"), Title: text, Detail: text, Href: text, At: now}}, Workloads: []Count{{ui.Phase("running"), 1, "/"}}, Operations: ops}),
 		"clusters":        ClustersPage(p, Clusters{All: 2, Query: text, Rows: []ClusterRow{{ID: "one", Label: text, ClusterName: text, TestState: "failed", TestStage: text, TestNote: text, TestAt: now}, {ID: "two", TestState: "ok"}}, Found: []FoundConfig{{Path: text, Context: text, Server: text, Register: "/x"}, {Path: "b", Problem: text}}, FoundError: text}),
+		"found":           FoundPage(p, FoundForm{Form: form, Namespace: text, Rows: []FoundRow{{Path: text, Context: text, Server: text, ID: text, Picked: true, Error: text}, {Path: "b", Refusal: text}}}),
 		"cluster":         ClusterPage(p, Cluster{ID: "one", Label: text, ClusterName: text, Region: text, TestState: "failed", NotTarget: text, Test: &test, Permissions: []Grid{grid}, Credential: []Fact{{Name: text, Value: text}}, History: []TestRow{{State: "failed", Stage: text, Note: text, By: text}}, Workloads: rows, WorkloadCount: 2, CanAdmin: true}),
 		"new cluster":     ClusterFormPage(p, ClusterForm{Form: form, Paths: []string{text}, Contexts: []string{text}, Inspection: inspection, EncryptedOff: text}),
 		"edit cluster":    ClusterFormPage(p, ClusterForm{ID: "one", Label: text, Form: form, Changes: []Change{{text, text, text}}}),

@@ -39,6 +39,8 @@ var access = map[string]fleet.Role{
 	"GET /admin/clusters":                  fleet.RoleAdmin,
 	"POST /admin/clusters":                 fleet.RoleAdmin,
 	"GET /admin/clusters/new":              fleet.RoleAdmin,
+	"GET /admin/clusters/new/found":        fleet.RoleAdmin,
+	"POST /admin/clusters/new/found":       fleet.RoleAdmin,
 	"POST /admin/clusters/test":            fleet.RoleAdmin,
 	"POST /admin/clusters/inspect":         fleet.RoleAdmin,
 	"GET /admin/clusters/{id}":             fleet.RoleAdmin,

@@ -56,13 +56,19 @@ func startingCluster(kubeconfig, context string) fleet.ClusterForm {
 			form["provider"] = string(p)
 		}
 	}
-	switch fleet.Provider(form["provider"]) {
-	case fleet.ProviderKind, fleet.ProviderK3s:
-		form["exposure_mode"] = string(fleet.ExposureNodePort)
-	case fleet.ProviderAKS, fleet.ProviderGKE, fleet.ProviderEKS:
-		form["exposure_mode"] = string(fleet.ExposureLoadBalancer)
-	}
+	form["exposure_mode"] = string(startingExposure(fleet.Provider(form["provider"])))
 	return form
+}
+
+func startingExposure(p fleet.Provider) fleet.ExposureMode {
+	switch p {
+	case fleet.ProviderKind, fleet.ProviderK3s:
+		return fleet.ExposureNodePort
+	case fleet.ProviderAKS, fleet.ProviderGKE, fleet.ProviderEKS:
+		return fleet.ExposureLoadBalancer
+	default:
+		return fleet.ExposureClusterIP
+	}
 }
 
 // describe fills in what the kubeconfig itself says.

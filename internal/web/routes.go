@@ -77,6 +77,8 @@ func (s *Server) routes() http.Handler {
 	get("/admin/clusters", s.listClusters)
 	post("/admin/clusters", clusterBody, s.createCluster)
 	get("/admin/clusters/new", s.newCluster)
+	get("/admin/clusters/new/found", s.showFound)
+	post("/admin/clusters/new/found", clusterBody, s.registerFound)
 	post("/admin/clusters/test", smallBody, s.testClusters)
 	post("/admin/clusters/inspect", clusterBody, s.inspectKubeconfig)
 	get("/admin/clusters/{id}", s.showCluster)
