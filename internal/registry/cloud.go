@@ -28,6 +28,19 @@ func (r *Registry) CloudCredential(ctx context.Context, c *fleet.Cluster) (cred 
 	return cred, nil
 }
 
+// holdCloud refuses to send the tokens of a stored cloud credential to wherever
+// another kubeconfig, or another context of it, leads: whoever changes that
+// enters the secret again.
+func holdCloud(c, before fleet.Cluster, problems fleet.Problems) {
+	if c.SealedCloud != nil || !c.Cloud.Sealed() || c.CredentialHash == before.CredentialHash && c.Context == before.Context {
+		return
+	}
+	field := map[fleet.Cloud]string{
+		fleet.CloudAWS: "aws_secret_access_key", fleet.CloudGoogle: "gcp_service_account", fleet.CloudAzure: "azure_client_secret",
+	}[c.Cloud.Cloud]
+	problems.Add(field, "enter it again: with another kubeconfig or context, tokens made from it would go to another server")
+}
+
 // readCloud reads the fields of the cloud credential into the cluster, sealed.
 // before is the row that is edited, or nil.
 func (r *Registry) readCloud(form fleet.ClusterForm, c, before *fleet.Cluster, problems fleet.Problems) error {

@@ -120,6 +120,9 @@ func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cl
 		}
 		problems.Add("kubeconfig", "must not be empty: paste it, or choose a file")
 	}
+	if before != nil {
+		holdCloud(c, *before, problems)
+	}
 	if err := problems.Err(); err != nil || c.CredentialMode == fleet.CredentialMounted || strings.TrimSpace(typed) == "" {
 		return c, nil, err
 	}
