@@ -45,19 +45,24 @@ func (s *source) read(ctx context.Context, o corev1.PodLogOptions, see func(bloc
 		return err
 	}
 	defer body.Close()
-	return readLines(body, see)
+	// The end of a log that goes on may be half a line. The follow brings all
+	// of it.
+	return readLines(body, o.Follow || o.Previous || o.LimitBytes != nil, see)
 }
 
-// nodeMessage is what a node says in the place of a log that it cannot give,
-// such as "unable to retrieve container logs for containerd://…" of a container
-// that it has removed. It comes with the status 200, as a log would.
+// nodeMessage is what a node says in the place of a log, or at the end of one,
+// when it cannot give more of it: "unable to retrieve container logs for
+// containerd://…" of a container that it has removed, "failed to create fsnotify
+// watcher: too many open files" when it cannot follow. It comes with the status
+// 200, as a log would, but without a time before it.
 type nodeMessage string
 
 func (m nodeMessage) Error() string { return string(m) }
 
-// readLines shows see the lines of a log that was asked for with timestamps.
-// The error is a nodeMessage when it is none.
-func readLines(body io.Reader, see func(block) error) error {
+// readLines shows see the lines of a log that was asked for with timestamps, a
+// last one without its end only if half is. What a node says instead of lines is
+// a nodeMessage.
+func readLines(body io.Reader, half bool, see func(block) error) error {
 	reader := newLineReader()
 	begun := false
 	show := func(b block) error {
@@ -79,7 +84,14 @@ func readLines(body io.Reader, see func(block) error) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return show(reader.rest())
+			rest, message := reader.rest()
+			switch {
+			case message != "":
+				return nodeMessage(message)
+			case half:
+				return show(rest)
+			}
+			return nil
 		case err != nil:
 			return err
 		}

@@ -99,14 +99,18 @@ func (r *lineReader) take(n int) block {
 	return r.split(own)
 }
 
-// rest returns what was sent without a line break at the end of a log.
-func (r *lineReader) rest() block {
+// rest returns what was sent without a line break at the end of a log: a line,
+// or, where it has no time before it, something else.
+func (r *lineReader) rest() (line block, other string) {
 	if len(r.buf) == 0 || r.cutting {
-		return block{}
+		return block{}, ""
 	}
-	own := append(slices.Clone(r.buf), '\n')
+	text := r.buf
 	r.buf = r.buf[:0]
-	return r.split(own)
+	if _, stamp := r.stamp(text); stamp == 0 {
+		return block{}, string(text)
+	}
+	return r.split(append(slices.Clone(text), '\n')), ""
 }
 
 func (r *lineReader) split(own []byte) block {

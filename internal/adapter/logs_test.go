@@ -401,26 +401,44 @@ func TestAttack13LineReaderCutsWhatIsTooLong(t *testing.T) {
 				break
 			}
 		}
-		lines = append(lines, r.rest().lines...)
-		if len(lines) != 6 {
-			t.Fatalf("by %d: %d lines", step, len(lines))
+		rest, other := r.rest()
+		if lines = append(lines, rest.lines...); len(lines) != 5 || other != "no time" {
+			t.Fatalf("by %d: %d lines, and %q", step, len(lines), other)
 		}
 		if lines[0].text != "first" || !strings.HasPrefix(lines[1].text, "xxx") || len(lines[1].text) > maxLine+len(cutMark) || !strings.HasSuffix(lines[1].text, cutMark) {
 			t.Errorf("by %d: first %q, second of %d", step, lines[0].text, len(lines[1].text))
 		}
-		if lines[1].n != 2 || lines[2].text != "third" || lines[3].text != "fourth" || lines[3].at-lines[2].at != 5e8 || lines[4].text != "" || lines[5].text != "no time" {
+		if lines[1].n != 2 || lines[2].text != "third" || lines[3].text != "fourth" || lines[3].at-lines[2].at != 5e8 || lines[4].text != "" {
 			t.Errorf("by %d: %+v", step, lines[2:])
 		}
 	}
 }
 
-func TestWhatANodeSaysInPlaceOfALogIsNoLine(t *testing.T) {
+func TestWhatANodeSaysInPlaceOfLinesIsNoLine(t *testing.T) {
 	t.Parallel()
-	none := func(block) error { t.Error("a line"); return nil }
-	var message nodeMessage
-	err := readLines(strings.NewReader("unable to retrieve container logs for containerd://0123"), none)
-	if !errors.As(err, &message) || apiMessage(err) != "unable to retrieve container logs for containerd://0123" {
-		t.Errorf("%v", err)
+	const first, second = "2026-01-02T03:04:05.1Z first\n", "2026-01-02T03:04:05.2Z sec"
+	for _, c := range []struct {
+		text         string
+		half         bool
+		want, wantBy string
+	}{
+		{"unable to retrieve container logs for containerd://0123", true, "", "unable to retrieve container logs for containerd://0123"},
+		{first + "failed to create fsnotify watcher: too many open files", true, "first", "failed to create fsnotify watcher: too many open files"},
+		{first + second, true, "first sec", ""},
+		{first + second, false, "first", ""}, // it is being written
+	} {
+		var got []string
+		err := readLines(strings.NewReader(c.text), c.half, func(b block) error {
+			for _, l := range b.lines {
+				got = append(got, l.text)
+			}
+			return nil
+		})
+		var message nodeMessage
+		errors.As(err, &message)
+		if strings.Join(got, " ") != c.want || string(message) != c.wantBy || (err == nil) != (c.wantBy == "") {
+			t.Errorf("%q: lines %q, %v", c.text, got, err)
+		}
 	}
 }
 
