@@ -154,6 +154,9 @@ func (db *DB) ChangeUser(ctx context.Context, u fleet.User, audit fleet.AuditEnt
 			if err := keepAnAdmin(ctx, tx, u.ID); err != nil {
 				return err
 			}
+			if err := withdrawInvitesOf(ctx, tx, u); err != nil {
+				return err
+			}
 		}
 		tag, err := tx.Exec(ctx, `UPDATE users SET role = $3, disabled = $4, epoch = epoch + 1 WHERE id = $1 AND epoch = $2`,
 			u.ID, u.Epoch, u.Role, u.Disabled)
@@ -178,6 +181,9 @@ func (db *DB) RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEnt
 		if err := keepAnAdmin(ctx, tx, u.ID); err != nil {
 			return err
 		}
+		if err := withdrawInvitesOf(ctx, tx, u); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `DELETE FROM users WHERE id = $1 AND epoch = $2`, u.ID, u.Epoch)
 		if err != nil {
 			return err
@@ -188,6 +194,13 @@ func (db *DB) RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEnt
 		return insertAudit(ctx, tx, audit)
 	})
 	return wrap("remove user", err)
+}
+
+// withdrawInvitesOf keeps somebody who is no admin any more from coming back by
+// a link of their own.
+func withdrawInvitesOf(ctx context.Context, tx pgx.Tx, u fleet.User) error {
+	_, err := tx.Exec(ctx, `DELETE FROM invites WHERE invited_by = $1`, u.Email)
+	return err
 }
 
 var errUserChanged = &fleet.Error{

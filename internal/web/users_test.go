@@ -550,3 +550,31 @@ func TestInvitationsUseThePublicURL(t *testing.T) {
 		}
 	}
 }
+
+// TestInvitationsEndWithTheirAdmin: nobody comes back by a link that they made
+// before they were put out.
+func TestInvitationsEndWithTheirAdmin(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	for _, end := range []string{"role", "disable", "delete"} {
+		email := end + "@example.com"
+		u, err := b.auth.CreateUser(t.Context(), fleet.Actor{}, email, password, fleet.RoleAdmin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaving := b.client()
+		leaving.post("/login", fields{"email": email, "password": password})
+		token := invited(t, leaving, "back"+end+"@example.com", fleet.RoleAdmin)
+		stays := invited(t, admin, "new"+end+"@example.com", fleet.RoleViewer)
+		if a := admin.post("/admin/users/"+u.ID+"/"+end, fields{"role": "operator", "confirm": email}); a.status != http.StatusSeeOther {
+			t.Fatalf("%s: %d", end, a.status)
+		}
+		if a := b.client().post("/invite", fields{"token": token, "password": password}); a.status != http.StatusUnprocessableEntity {
+			t.Errorf("%s: the link still works: %d", end, a.status)
+		}
+		if a := b.client().post("/invite", fields{"token": stays, "password": password}); a.status != http.StatusSeeOther {
+			t.Errorf("%s: another admin's link: %d", end, a.status)
+		}
+	}
+}
