@@ -673,7 +673,7 @@ func clusterFacts(v Cluster) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = factCard("Features", v.Features).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = factCard("Optional parts", v.Features).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -86,7 +86,7 @@ type Cluster struct {
 	Credential             []Fact
 	Namespaces             []Fact
 	ExposureFacts          []Fact
-	Features               []Fact // what the optional stages of the latest test switch on and off
+	Features               []Fact // what the optional stages of the latest test found
 	History                []TestRow
 	Workloads              []WorkloadRow
 	WorkloadCount          int

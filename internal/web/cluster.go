@@ -191,19 +191,19 @@ func exposureFacts(e fleet.Exposure) []views.Fact {
 	return out
 }
 
-// featureFacts says which features are off at the cluster, and why, in the
+// featureFacts says which optional parts the cluster has, and why not, in the
 // words of the test.
 func featureFacts(t *fleet.ConnectionTest) []views.Fact {
 	names := map[fleet.Stage]string{
-		fleet.StageMetrics: "CPU and memory use", fleet.StageExec: "Terminals",
-		fleet.StageStorage: "Volumes by default", fleet.StageNetwork: "Network policies",
+		fleet.StageMetrics: "Metrics API", fleet.StageExec: "Exec into pods",
+		fleet.StageStorage: "Default storage class", fleet.StageNetwork: "Network policy engine",
 	}
 	var out []views.Fact
 	for _, stage := range fleet.Features {
-		f := views.Fact{Name: names[stage], Status: ui.Status{Tone: ui.OK, Word: "on"}}
+		f := views.Fact{Name: names[stage], Status: ui.Status{Tone: ui.OK, Word: "available"}}
 		ok, reason := t.Feature(stage)
 		if !ok {
-			f.Value, f.Status = reason, ui.Status{Tone: ui.Warning, Word: "off"}
+			f.Value, f.Status = reason, ui.Status{Tone: ui.Warning, Word: "not available"}
 			if stage == fleet.StageStorage || stage == fleet.StageNetwork {
 				f.Status.Word = "not sure"
 			}
