@@ -26,6 +26,7 @@ type namespace struct {
 	controllers map[string]*live.Controller
 	pods        map[string]map[string]*live.Pod // by workload id, then by UID
 	services    map[string]*live.Service
+	servicesAt  time.Time                     // when they were last read
 	settled     map[string]settledAs          // as they were when their Services were last read
 	saved       map[string]*fleet.Observation // as last stored by this watch
 }
@@ -220,6 +221,7 @@ func (n *namespace) readServices(ctx context.Context, client *kube.Client) (chan
 	if err != nil {
 		return nil, fmt.Errorf("list services: %w", err)
 	}
+	n.servicesAt = time.Now()
 	before := n.services
 	n.services = map[string]*live.Service{}
 	for i := range list {
@@ -252,21 +254,23 @@ type settledAs struct {
 	release    string
 }
 
-// servicesDue reports whether one of the workloads may have another Service
-// than the one that is known: none is yet, or the workload is being changed.
-// Without it a new workload would be shown without its address until the next
-// probe.
+// servicesDue reports whether the Services should be read again, as one of the
+// workloads is being changed. Without it a workload that has just been rolled
+// out would be shown without its address until the next probe. One that is on
+// its way, or never gets there, costs a request now and then.
 func (n *namespace) servicesDue(ids map[string]bool) bool {
+	underWay := false
 	for id := range ids {
 		c := n.controllers[id]
-		if _, ok := n.workloads[id]; !ok || c == nil {
+		if _, ok := n.workloads[id]; !ok || c == nil || n.settled[id] == (settledAs{c.Generation, c.Annotations.Release}) {
 			continue
 		}
-		if n.services[id] == nil || n.settled[id] != (settledAs{c.Generation, c.Annotations.Release}) {
+		if c.Settled() {
 			return true
 		}
+		underWay = true
 	}
-	return false
+	return underWay && time.Since(n.servicesAt) > time.Second
 }
 
 // errClosed says that a stream ended in order.
