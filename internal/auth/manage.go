@@ -104,7 +104,8 @@ const maxPresentFailures = 5
 // ChangePassword replaces a person's own password. It ends their sessions but
 // for that of ctx, which goes on under a new token. A wrong present password
 // and an unusable new one are CodeInvalid with Problems at "password" and
-// "new_password"; after too many wrong ones it is a *ThrottledError.
+// "new_password"; after too many wrong ones it is a *ThrottledError. u is as
+// Authenticate returned it; a session that was ended since is ErrNobody.
 func (s *Service) ChangePassword(ctx context.Context, w http.ResponseWriter, u fleet.User, actor fleet.Actor, present, next string) error {
 	entry := userEntry(actor, "password", u.Email)
 	problems := fleet.Problems{}
@@ -138,8 +139,6 @@ func (s *Service) ChangePassword(ctx context.Context, w http.ResponseWriter, u f
 	if err != nil {
 		return err
 	}
-	if err := s.store.SetPassword(ctx, u.ID, hash, entry); err != nil {
-		return err
-	}
-	return s.restart(ctx, w, u.ID)
+	epoch, err := s.store.SetOwnPassword(ctx, u, storedToken(s.manager.Token(ctx)), hash, entry)
+	return s.restart(ctx, w, u, epoch, err)
 }

@@ -193,19 +193,23 @@ func (s *Service) EndSession(ctx context.Context, u fleet.User, actor fleet.Acto
 }
 
 // EndOtherSessions ends all of the person's sessions but that of ctx, which
-// goes on under a new token.
+// goes on under a new token. u is as Authenticate returned it; a session that
+// was ended since is ErrNobody.
 func (s *Service) EndOtherSessions(ctx context.Context, w http.ResponseWriter, u fleet.User, actor fleet.Actor) error {
-	if err := s.store.EndSessions(ctx, u.ID, userEntry(actor, "end-sessions", u.Email)); err != nil {
-		return err
-	}
-	return s.restart(ctx, w, u.ID)
+	epoch, err := s.store.EndOwnSessions(ctx, u, storedToken(s.manager.Token(ctx)), userEntry(actor, "end-sessions", u.Email))
+	return s.restart(ctx, w, u, epoch, err)
 }
 
-// restart signs the person in anew after all their sessions have ended.
-func (s *Service) restart(ctx context.Context, w http.ResponseWriter, userID string) error {
-	u, err := s.store.UserByID(ctx, userID)
-	if err != nil {
+// restart signs the person in anew after all their sessions have ended. It
+// takes the epoch that this made, never a later one: whoever has ended the
+// session meanwhile meant this request too.
+func (s *Service) restart(ctx context.Context, w http.ResponseWriter, u fleet.User, epoch int64, err error) error {
+	switch {
+	case fleet.CodeOf(err) == fleet.CodeNotFound:
+		return ErrNobody
+	case err != nil:
 		return err
 	}
+	u.Epoch = epoch
 	return s.Start(ctx, w, u)
 }

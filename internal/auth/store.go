@@ -21,6 +21,10 @@ type Store interface {
 	CreateUser(ctx context.Context, u fleet.User, first bool, audit fleet.AuditEntry) error
 	// SetPassword replaces the hash, counts the epoch up and ends all sessions.
 	SetPassword(ctx context.Context, userID, hash string, audit fleet.AuditEntry) error
+	// SetOwnPassword is SetPassword by u's session with tokenHash, and returns
+	// the new epoch. When that session has ended, or u's epoch has been counted
+	// up since u was read, it is CodeNotFound.
+	SetOwnPassword(ctx context.Context, u fleet.User, tokenHash, hash string, audit fleet.AuditEntry) (epoch int64, err error)
 	// ChangeUser stores the role of u and whether it is disabled, and ends all
 	// its sessions. A row that has changed since u was read, and taking away
 	// the last admin who can sign in, are CodeConflict.
@@ -50,6 +54,8 @@ type Store interface {
 	EndSession(ctx context.Context, userID, id string, audit fleet.AuditEntry) error
 	// EndSessions ends all of them and counts the epoch up; CodeNotFound.
 	EndSessions(ctx context.Context, userID string, audit fleet.AuditEntry) error
+	// EndOwnSessions is EndSessions under the conditions of SetOwnPassword.
+	EndOwnSessions(ctx context.Context, u fleet.User, tokenHash string, audit fleet.AuditEntry) (epoch int64, err error)
 
 	// SetupToken stores the hash of the one-time token if there is none yet
 	// and returns the stored one.

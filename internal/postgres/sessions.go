@@ -73,6 +73,36 @@ func (db *DB) EndSessions(ctx context.Context, userID string, audit fleet.AuditE
 	return wrap("end sessions", err)
 }
 
+// EndOwnSessions ends all sessions of u, who asks for it in the one with
+// tokenHash, and returns the new epoch. CodeNotFound: see restartEpoch.
+func (db *DB) EndOwnSessions(ctx context.Context, u fleet.User, tokenHash string, audit fleet.AuditEntry) (epoch int64, err error) {
+	err = db.inTx(ctx, func(tx pgx.Tx) error {
+		if epoch, err = restartEpoch(ctx, tx, u, tokenHash); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	return epoch, wrap("end own sessions", err)
+}
+
+// restartEpoch counts the epoch of u up, ends all sessions and returns the new
+// epoch. When the session with tokenHash has ended, or the epoch has been
+// counted up since u was read, it is CodeNotFound. Whoever ends that session at
+// the same time does so before or after this transaction.
+func restartEpoch(ctx context.Context, tx pgx.Tx, u fleet.User, tokenHash string) (epoch int64, err error) {
+	err = tx.QueryRow(ctx, `UPDATE users SET epoch = epoch + 1 WHERE id = $1 AND epoch = $2 RETURNING epoch`, u.ID, u.Epoch).Scan(&epoch)
+	if err == nil {
+		var token string
+		err = tx.QueryRow(ctx, `
+			SELECT token FROM sessions WHERE token = $1 AND user_id = $2 AND NOT ended AND expiry > now() FOR UPDATE`,
+			tokenHash, u.ID).Scan(&token)
+	}
+	if err != nil {
+		return 0, orNotFound(err, "This session has ended already.")
+	}
+	return epoch, endSessions(ctx, tx, u.ID)
+}
+
 func endSessions(ctx context.Context, q querier, userID string) error {
 	_, err := q.Exec(ctx, `UPDATE sessions SET ended = true, expiry = now() WHERE user_id = $1 AND NOT ended`, userID)
 	return err

@@ -113,6 +113,22 @@ func (db *DB) SetPassword(ctx context.Context, userID, hash string, audit fleet.
 	return wrap("set password", err)
 }
 
+// SetOwnPassword replaces the hash of u, who asks for it in the session with
+// tokenHash, counts the epoch up, returns it and ends all sessions.
+// CodeNotFound: see restartEpoch.
+func (db *DB) SetOwnPassword(ctx context.Context, u fleet.User, tokenHash, hash string, audit fleet.AuditEntry) (epoch int64, err error) {
+	err = db.inTx(ctx, func(tx pgx.Tx) error {
+		if epoch, err = restartEpoch(ctx, tx, u, tokenHash); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, hash); err != nil {
+			return err
+		}
+		return insertAudit(ctx, tx, audit)
+	})
+	return epoch, wrap("set own password", err)
+}
+
 // ListUsers returns one page of users by e-mail address.
 func (db *DB) ListUsers(ctx context.Context, f fleet.UserFilter) (fleet.Page[fleet.UserRow], error) {
 	var page fleet.Page[fleet.UserRow]

@@ -3,6 +3,8 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -476,6 +478,74 @@ func TestAnEndedSessionIsNotWrittenBack(t *testing.T) {
 	}
 	if a := c.get("/"); a.status != http.StatusSeeOther {
 		t.Errorf("the session is back: %d", a.status)
+	}
+}
+
+// TestAnEndedSessionDoesNotStartAnew: a request that was let in before its
+// session was ended, in whatever way, opens no other session.
+func TestAnEndedSessionDoesNotStartAnew(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := fleet.Actor{Email: "admin@example.com"}
+	b.user(fleet.RoleViewer)
+	id := b.find("viewer@example.com").ID
+	ends := map[string]func(r *http.Request, c *client) error{
+		"by an admin": func(r *http.Request, _ *client) error { return b.auth.EndSessions(r.Context(), admin, id) },
+		"by a new password": func(r *http.Request, _ *client) error {
+			return b.auth.ResetPassword(r.Context(), admin, "viewer@example.com", password)
+		},
+		"by its owner": func(r *http.Request, _ *client) error {
+			list, err := b.auth.Sessions(r.Context(), b.find("viewer@example.com"))
+			if err != nil {
+				return err
+			}
+			return b.auth.EndSession(r.Context(), b.find("viewer@example.com"), admin, list[0].ID)
+		},
+		"by signing out": func(_ *http.Request, c *client) error {
+			if a := c.post("/logout", nil); a.status != http.StatusSeeOther {
+				return fmt.Errorf("sign-out: %d", a.status)
+			}
+			return nil
+		},
+	}
+	acts := map[string]func(r *http.Request, u fleet.User) error{
+		"ends the others": func(r *http.Request, u fleet.User) error {
+			return b.auth.EndOtherSessions(r.Context(), discard{http.Header{}}, u, fleet.Actor{})
+		},
+		"changes the password": func(r *http.Request, u fleet.User) error {
+			return b.auth.ChangePassword(r.Context(), discard{http.Header{}}, u, fleet.Actor{}, password, "another long password")
+		},
+	}
+	for how, end := range ends {
+		for what, act := range acts {
+			if _, err := b.db.Pool().Exec(t.Context(), `DELETE FROM sessions`); err != nil {
+				t.Fatal(err)
+			}
+			c := b.user(fleet.RoleViewer)
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.base, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, cookie := range c.http.Jar.Cookies(r.URL) {
+				r.AddCookie(cookie)
+			}
+			if r, err = b.auth.Attach(r, auth.Client{}); err != nil {
+				t.Fatal(err)
+			}
+			u, err := b.auth.Authenticate(r.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := end(r, c); err != nil {
+				t.Fatal(err)
+			}
+			if err := act(r, u); !errors.Is(err, auth.ErrNobody) {
+				t.Errorf("ended %s, %s: %v", how, what, err)
+			}
+			if list, err := b.db.SessionsOf(t.Context(), id, ""); err != nil || len(list) != 0 {
+				t.Errorf("ended %s, %s: %d sessions are open, %v", how, what, len(list), err)
+			}
+		}
 	}
 }
 
