@@ -100,7 +100,7 @@ func TestB10_DeploySucceedsOnlyWhenAllIsAvailableAndReachable(t *testing.T) {
 func TestB10_DeployDoesNotSucceedWhileAPodIsNotReady(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "k3s", "containerd")
-	w.use(w.raw, Options{RolloutDeadline: 6 * time.Second})
+	w.use(w.raw, Options{RolloutDeadline: 20 * time.Second})
 	wl, spec := w.demo("sick")
 	spec.Env = []fleet.EnvVar{{Name: "HANG", Value: "true"}}
 	s := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{})
