@@ -108,6 +108,7 @@ func TestStanzasThatCannotBeFulfilled(t *testing.T) {
 		"a federated token file":       {`{command: kubelogin, args: [get-token, -l, workloadidentity, --federated-token-file, /etc/s3cr3t]}`, "“--federated-token-file”"},
 		"a client certificate":         {`{command: kubelogin, args: [get-token, -l, spn, --client-certificate, /s3cr3t.pfx]}`, "“--client-certificate”"},
 		"an unknown environment":       {`{command: kubelogin, args: [get-token, -l, spn, -e, AzureStackCloud]}`, "environment"},
+		"another service's token":      {`{command: kubelogin, args: [get-token, -l, msi, --server-id, 00000003-0000-0000-c000-000000000000]}`, "another application (--server-id)"},
 		"the old kind":                 {`{command: kubelogin, args: [get-token, -l, spn, --legacy]}`, "--legacy"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,8 @@ import (
 	"portolan/internal/fleet"
 )
 
-// aksServer is the application that AKS's API servers are, in every tenant.
+// aksServer is the application that AKS's API servers are, in every tenant:
+// https://azure.github.io/kubelogin/concepts/aks.html.
 const aksServer = "6dae42f8-4368-4678-94ff-3960e28e3630"
 
 // The ways in which kubelogin logs in without a person.
@@ -30,7 +31,7 @@ const (
 )
 
 type aks struct {
-	login, server          string
+	login                  string
 	tenant, client, secret string
 	resource               string // id of a managed identity
 	environment            azcloud.Configuration
@@ -73,7 +74,7 @@ var environments = map[string]azcloud.Configuration{
 
 var resourcePattern = regexp.MustCompile(`^/subscriptions/[\w./()-]+$`)
 
-// azureName is a tenant, an application or a server: a UUID or a domain.
+// azureName is a tenant or an application: a UUID or a domain.
 var azureName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
 
 // readAKS reads “kubelogin get-token …”.
@@ -97,10 +98,10 @@ func readAKS(s Stanza) (Recipe, *Refusal) {
 		"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"); name != "" {
 		return nil, refuseVariable("kubelogin", name)
 	}
+	server := cmp.Or(f.values["--server-id"], aksServer)
 	environment, known := environments[strings.ToLower(f.values["--environment"])]
 	a := aks{
 		login:       cmp.Or(f.values["--login"], s.Env["AAD_LOGIN_METHOD"], "devicecode"),
-		server:      cmp.Or(f.values["--server-id"], aksServer),
 		tenant:      cmp.Or(f.values["--tenant-id"], s.Env["AZURE_TENANT_ID"]),
 		client:      cmp.Or(f.values["--client-id"], s.Env["AAD_SERVICE_PRINCIPAL_CLIENT_ID"], s.Env["AZURE_CLIENT_ID"]),
 		secret:      cmp.Or(f.values["--client-secret"], s.Env["AAD_SERVICE_PRINCIPAL_CLIENT_SECRET"], s.Env["AZURE_CLIENT_SECRET"]),
@@ -108,12 +109,19 @@ func readAKS(s Stanza) (Recipe, *Refusal) {
 		environment: environment,
 	}
 	switch {
-	case tooLong(a.login, a.server, a.tenant, a.client, a.secret, a.resource):
+	case tooLong(a.login, server, a.tenant, a.client, a.secret, a.resource):
 		return nil, refuseLength("kubelogin")
 	case !known:
 		return nil, &Refusal{What: "names an environment of Azure that Portolan does not know.", Remedy: "Known are AzurePublicCloud, AzureUSGovernmentCloud and AzureChinaCloud. " + ServiceAccountRemedy}
-	case !azureName.MatchString(a.server), a.tenant != "" && !azureName.MatchString(a.tenant), a.client != "" && !azureName.MatchString(a.client):
-		return nil, &Refusal{What: "names a server, tenant or client that has not the form of an id.", Remedy: convert}
+	case !strings.EqualFold(server, aksServer):
+		// Whoever writes the kubeconfig gets the token: one for another service
+		// would let them in there.
+		return nil, &Refusal{
+			What:   "asks for a token for another application (--server-id) than AKS: with it, whoever answers could use that application in Portolan's name.",
+			Remedy: "Leave --server-id out, or set it to " + aksServer + ". " + ServiceAccountRemedy,
+		}
+	case a.tenant != "" && !azureName.MatchString(a.tenant), a.client != "" && !azureName.MatchString(a.client):
+		return nil, &Refusal{What: "names a tenant or client that has not the form of an id.", Remedy: convert}
 	case a.resource != "" && !resourcePattern.MatchString(a.resource):
 		return nil, &Refusal{What: "names a managed identity that has not the form of a resource id.", Remedy: convert}
 	}
@@ -144,7 +152,7 @@ func (m *azureMaker) make(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, azureFailure(err, m)
 	}
-	made, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{m.server + "/.default"}, TenantID: m.tenant})
+	made, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{aksServer + "/.default"}, TenantID: m.tenant})
 	if err != nil {
 		return Token{}, azureFailure(err, m)
 	}
