@@ -48,13 +48,13 @@ func (r *Registry) readCloud(form fleet.ClusterForm, c, before *fleet.Cluster, p
 	if before != nil {
 		stored = before.Cloud
 	}
-	if form["cloud_credential"] == "sealed" && !r.Sealer.CanSeal() && !stored.Sealed() {
+	identity, cred := form.CloudCredential(stored, problems)
+	c.Cloud = identity
+	if form["cloud_credential"] == "sealed" && (cred != nil || !stored.Sealed()) && !r.Sealer.CanSeal() {
 		e := fleet.Unavailable("A cloud credential cannot be kept here: no encryption key is configured.")
 		e.Remedy = "Set PORTOLAN_ENCRYPTION_KEYS and start Portolan again, or give Portolan's own machine the credential."
 		return e
 	}
-	identity, cred := form.CloudCredential(stored, problems)
-	c.Cloud = identity
 	if cred == nil || len(problems) > 0 {
 		return nil
 	}

@@ -52,6 +52,20 @@ func TestAnEncryptedKubeconfigIsKeptUntilItIsReplaced(t *testing.T) {
 	}
 }
 
+func TestACloudSecretNeedsAKeyToSealItWith(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	sealed := []string{"cloud_credential", "sealed", "aws_access_key_id", "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key"}
+	b.register("c1", append(sealed, "the secret")...)
+	keyless := b.another(func(o *registry.Options) { o.Sealer = xor{off: true} })
+	_, err := keyless.Update(t.Context(), admin, "c1", form("c1", append(sealed, "another secret", "version", "1")...))
+	if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Remedy, "PORTOLAN_ENCRYPTION_KEYS") {
+		t.Errorf("remedy %q", shown.Remedy)
+	}
+	_, err = keyless.Update(t.Context(), admin, "c1", form("c1", append(sealed, "", "version", "1")...))
+	b.must(err) // the stored one is kept
+}
+
 func TestB2AChangedFileIsTestedAtOnce(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
