@@ -61,14 +61,12 @@ func (k kubeconfigs) Inspect(raw []byte, r registry.Reading) ([]registry.Context
 }
 
 func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
-	options := k.options(r)
-	options.Cloud.Cloud = r.Cloud
-	_, err := kube.Parse(raw, options)
+	_, err := kube.Parse(raw, k.options(r))
 	return err
 }
 
 func (k kubeconfigs) options(r registry.Reading) kube.ParseOptions {
-	o := kube.ParseOptions{Context: r.Context, Allows: r.Allows}
+	o := kube.ParseOptions{Context: r.Context, Allows: r.Allows, Cloud: fleet.CloudCredential{Cloud: r.Cloud}}
 	if r.Mode == fleet.CredentialMounted {
 		o.Root, o.Path = k.root, r.Path
 	}

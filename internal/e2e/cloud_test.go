@@ -161,6 +161,12 @@ func TestTheWayOutOfARefusedStanza(t *testing.T) {
 		}
 	}
 
+	// An application that is about to be sealed logs in instead of a person.
+	applied := form.but(fields{"cloud_credential": "sealed", "azure_tenant_id": "harbour.onmicrosoft.com", "azure_client_id": "pilot"})
+	if answer := expect(t, p.post(t, "/admin/clusters/inspect", applied), http.StatusOK); answer.says("needs a person") {
+		t.Errorf("with an application filled in, the stanza is still refused: %s", clipped(answer.text()))
+	}
+
 	// The page prints what makes a service account, to be done as it stands.
 	marked := answer.with("data-manifest")
 	if len(marked) != 1 {

@@ -105,6 +105,29 @@ var (
 	tenantPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
 )
 
+// clouds returns the clouds of which any field of the credential is filled in.
+func (f ClusterForm) clouds() []Cloud {
+	var out []Cloud
+	for cloud, fields := range map[Cloud][]string{
+		CloudAWS: {"aws_access_key_id", "aws_secret_access_key"}, CloudGoogle: {"gcp_service_account"},
+		CloudAzure: {"azure_tenant_id", "azure_client_id", "azure_client_secret"},
+	} {
+		if slices.ContainsFunc(fields, func(field string) bool { return strings.TrimSpace(f[field]) != "" }) {
+			out = append(out, cloud)
+		}
+	}
+	return out
+}
+
+// SealedCloud returns whose credential the form is going to seal, also while it
+// is not filled in to the end; "" = none or not yet known.
+func (f ClusterForm) SealedCloud() Cloud {
+	if clouds := f.clouds(); f["cloud_credential"] == "sealed" && len(clouds) == 1 {
+		return clouds[0]
+	}
+	return ""
+}
+
 // CloudCredential reads the fields of the cloud credential. stored is the one
 // that the cluster has: with the secret left blank it is kept, and the returned
 // credential is nil. A new identity needs its secret with it.
@@ -126,15 +149,7 @@ func (f ClusterForm) CloudCredential(stored CloudIdentity, problems Problems) (C
 		AzureClientID:      r.line("azure_client_id", f["azure_client_id"], 64),
 		AzureClientSecret:  r.line("azure_client_secret", f["azure_client_secret"], 512),
 	}
-	var clouds []Cloud
-	for cloud, part := range map[Cloud]string{
-		CloudAWS: given.AWSAccessKeyID + given.AWSSecretAccessKey, CloudGoogle: given.GCPServiceAccount,
-		CloudAzure: given.AzureTenantID + given.AzureClientID + given.AzureClientSecret,
-	} {
-		if part != "" {
-			clouds = append(clouds, cloud)
-		}
-	}
+	clouds := f.clouds()
 	switch {
 	case len(clouds) > 1:
 		problems.Add("cloud_credential", "fill in the fields of one cloud only")

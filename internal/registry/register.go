@@ -159,12 +159,12 @@ func (r *Registry) Inspect(_ context.Context, form fleet.ClusterForm) ([]Context
 		if err != nil {
 			return nil, atField("kubeconfig_path", err)
 		}
-		return r.Kubeconfigs.Inspect(raw, Reading{Mode: fleet.CredentialMounted, Path: path, Allows: form.Allows()})
+		return r.Kubeconfigs.Inspect(raw, Reading{Mode: fleet.CredentialMounted, Path: path, Allows: form.Allows(), Cloud: form.SealedCloud()})
 	}
 	if strings.TrimSpace(form["kubeconfig"]) == "" {
 		return nil, fleet.Problems{"kubeconfig": "must not be empty: paste it, or choose a file"}.Err()
 	}
-	return r.Kubeconfigs.Inspect([]byte(form["kubeconfig"]), Reading{Mode: fleet.CredentialEncrypted, Allows: form.Allows()})
+	return r.Kubeconfigs.Inspect([]byte(form["kubeconfig"]), Reading{Mode: fleet.CredentialEncrypted, Allows: form.Allows(), Cloud: form.SealedCloud()})
 }
 
 // SetEnabled switches a cluster on or off as a target.
