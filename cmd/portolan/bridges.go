@@ -65,6 +65,14 @@ func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
 	return err
 }
 
+func (k kubeconfigs) Destination(raw []byte, r registry.Reading) (string, error) {
+	config, err := kube.Parse(raw, k.options(r))
+	if err != nil {
+		return "", err
+	}
+	return config.Destination()
+}
+
 func (k kubeconfigs) options(r registry.Reading) kube.ParseOptions {
 	o := kube.ParseOptions{Context: r.Context, Allows: r.Allows, Cloud: fleet.CloudCredential{Cloud: r.Cloud}}
 	if r.Mode == fleet.CredentialMounted {

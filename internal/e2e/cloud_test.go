@@ -90,6 +90,36 @@ func TestEKSFromASealedAccessKey(t *testing.T) {
 	pl.keptFrom(t, secretKey, otherSecret, "another/secret/than/that/of/the/key", "k8s-aws-v1.")
 }
 
+func TestASealedAccessKeyDoesNotFollowAMountedFile(t *testing.T) {
+	t.Parallel()
+	on := profile{"eks", "kwok"}
+	on.kubeconfig(t)
+	const keyID = "AKIAIOSFODNN7MOUNTED"
+	eks := &cloudtest.AWS{Cluster: clustertest.Name(on.name, on.nodes), Keys: map[string]string{keyID: secretKey}}
+	clustertest.Authenticate(t, on.name, on.nodes, cloudtest.Authenticator(t, eks.Check))
+	stanza := clustertest.ExecKubeconfig(t, on.name, on.nodes)
+	pl := shared(t).stake(t, on, stanza, fields{"cloud_credential": "sealed", "aws_access_key_id": keyID, "aws_secret_access_key": secretKey})
+	pl.test(t, "ok")
+
+	pl.mount(t, pl.id, clustertest.Edit(t, stanza, func(c *api.Config) {
+		for _, cluster := range c.Clusters {
+			cluster.Server = "https://127.0.0.1:1"
+		}
+	}))
+	becomes := func(want string) {
+		eventually(t, patience, "the changed file is tested: "+want, func() (bool, string) {
+			state := pl.testState(t)
+			return state == want, state
+		})
+	}
+	becomes("failed")
+	if stage, says := pl.failedStage(t); stage != "credential" || !strings.Contains(says, "enter the cloud credential again") {
+		t.Errorf("with a file that leads elsewhere it fails at %s: %s", stage, says)
+	}
+	pl.mount(t, pl.id, append([]byte("# renewed\n"), stanza...))
+	becomes("ok")
+}
+
 func TestCloudCredentialsOfTheMachine(t *testing.T) {
 	t.Parallel()
 	entra, google := cloudtest.NewEntra(t, time.Hour), cloudtest.NewGoogle(t, time.Hour)

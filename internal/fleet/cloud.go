@@ -54,6 +54,11 @@ type CloudIdentity struct {
 	ID     string `json:"id,omitempty"`     // access key id, service account, application id
 	Tenant string `json:"tenant,omitempty"` // Azure only
 	Hash   string `json:"hash,omitempty"`   // hex SHA-256 of all of it, by which a change is noticed
+
+	// Destination is a hash of the server, with how it is reached and known,
+	// that the kubeconfig led to when the credential was sealed: tokens made
+	// from it go nowhere else. "" = not known.
+	Destination string `json:"destination,omitempty"`
 }
 
 // Sealed reports whether there is a sealed credential.
@@ -190,7 +195,7 @@ func (f ClusterForm) CloudCredential(stored CloudIdentity, problems Problems) (C
 
 // kept is the stored identity, where the form names the same without a secret.
 func (f ClusterForm) kept(stored, named CloudIdentity, secret string, problems Problems) (CloudIdentity, *CloudCredential) {
-	if named.Hash = stored.Hash; stored.Hash == "" || named != stored {
+	if named.Hash, named.Destination = stored.Hash, stored.Destination; stored.Hash == "" || named != stored {
 		problems.Add(secret, "must not be empty: a new identity needs its secret")
 	}
 	return stored, nil

@@ -139,10 +139,10 @@ func (c *Cluster) Fingerprint() string {
 		Mode, Path, Hash, Context, Namespace string
 		Runtimes                             map[string]string
 		Exposure                             Exposure
-		Cloud                                string `json:",omitempty"`
+		Cloud, CloudDestination              string `json:",omitempty"`
 		AllowTLSSkip, AllowProxy             bool   `json:",omitempty"`
 	}{
-		string(c.CredentialMode), c.KubeconfigPath, c.CredentialHash, c.Context, c.Namespace, runtimes, c.Exposure, c.Cloud.Hash,
+		string(c.CredentialMode), c.KubeconfigPath, c.CredentialHash, c.Context, c.Namespace, runtimes, c.Exposure, c.Cloud.Hash, c.Cloud.Destination,
 		c.Allows.TLSSkip, c.Allows.Proxy,
 	})
 	if err != nil {

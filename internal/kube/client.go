@@ -130,8 +130,8 @@ const clientIdle = 15 * time.Minute
 
 // key says what a client was made from.
 type key struct {
-	clusterID, hash, cloud, context string
-	allows                          fleet.Allowances
+	clusterID, hash, cloud, destination, context string
+	allows                                       fleet.Allowances
 }
 
 // NewClients returns an empty cache over source.
@@ -153,12 +153,13 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 	// The bytes decide, not the row: a mounted file may have changed since the
 	// row's hash was taken.
 	k := keyOf(cluster, Hash(raw))
-	made, err, _ := c.making.Do(k.clusterID+"\x00"+k.hash+"\x00"+k.cloud+"\x00"+k.context+fmt.Sprint(k.allows), func() (any, error) {
+	made, err, _ := c.making.Do(fmt.Sprintf("%#v", k), func() (any, error) {
 		if client := c.cached(k); client != nil {
 			return client, nil
 		}
 		options := ParseOptions{Context: cluster.Context, Allows: cluster.Allows}
 		if cluster.Cloud.Sealed() {
+			options.Destination = cluster.Cloud.Destination
 			if options.Cloud, err = c.source.CloudCredential(ctx, cluster); err != nil {
 				return nil, unusable(cluster, err)
 			}
@@ -183,7 +184,10 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 }
 
 func keyOf(cluster *fleet.Cluster, hash string) key {
-	return key{clusterID: cluster.ID, hash: hash, cloud: cluster.Cloud.Hash, context: cluster.Context, allows: cluster.Allows}
+	return key{
+		clusterID: cluster.ID, hash: hash, cloud: cluster.Cloud.Hash, destination: cluster.Cloud.Destination,
+		context: cluster.Context, allows: cluster.Allows,
+	}
 }
 
 func (c *Clients) cached(k key) *Client {

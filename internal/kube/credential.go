@@ -67,8 +67,14 @@ func (o ParseOptions) load(r resolved) (*credential, *refusal) {
 			return nil, refused
 		}
 	case r.user.Exec != nil:
-		c.recipe, refused = o.readExec(r)
-		return c, refused
+		if c.recipe, refused = o.readExec(r); refused != nil {
+			return nil, refused
+		}
+		if o.Cloud.Cloud != "" && o.Destination != "" && o.Destination != c.destination() {
+			return nil, refuse("If that is meant, edit the cluster and enter the cloud credential again. If not, put the kubeconfig back.",
+				"The cloud credential was sealed for another server than the one that the kubeconfig leads to now (its address, certificate authority or proxy differs), and no token is sent there.")
+		}
+		return c, nil
 	case c.token == "":
 		return nil, refuse(serviceAccountRemedy, "The %s has no credential: neither a client certificate nor a token.", user)
 	}
@@ -167,6 +173,26 @@ func certificates(text []byte) []*x509.Certificate {
 			out = append(out, cert)
 		}
 	}
+}
+
+// destination identifies where the credential goes.
+func (c *credential) destination() string {
+	to := struct {
+		Server, ServerName, Proxy string
+		Insecure                  bool
+		Roots                     [][]byte // in DER
+	}{Server: c.server, ServerName: c.serverName, Insecure: c.insecure}
+	if c.proxy != nil {
+		to.Proxy = c.proxy.String()
+	}
+	for _, root := range c.roots {
+		to.Roots = append(to.Roots, root.Raw)
+	}
+	text, err := json.Marshal(to)
+	if err != nil {
+		panic(err) // strings and bytes only: cannot fail
+	}
+	return Hash(text)
 }
 
 func (c *credential) facts() fleet.CredentialFacts {

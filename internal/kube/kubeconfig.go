@@ -32,6 +32,10 @@ type ParseOptions struct {
 	// Cloud is what tokens are made from for a kubeconfig of a managed
 	// cluster; zero = what this machine has.
 	Cloud fleet.CloudCredential
+
+	// Destination is where tokens made from a sealed Cloud may go, as
+	// Kubeconfig.Destination gave it; "" = wherever the kubeconfig leads.
+	Destination string
 }
 
 // field is the form field at which problems of the file itself are shown.
@@ -219,6 +223,16 @@ func (k *Kubeconfig) tokens(o cloud.Options) (*cloud.Tokens, error) {
 		return nil, nil
 	}
 	return cloud.NewTokens(cred.recipe, k.opts.Cloud, o)
+}
+
+// Destination identifies where the credential of the context of Parse goes: the
+// server with how it is reached and recognised. It is a hex SHA-256.
+func (k *Kubeconfig) Destination() (string, error) {
+	cred, refused := k.credential(k.opts.Context)
+	if refused != nil {
+		return "", refused.at(k.opts.field())
+	}
+	return cred.destination(), nil
 }
 
 // Facts describes the credential of a context without revealing it; "" = the

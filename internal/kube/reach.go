@@ -27,7 +27,9 @@ func (r *run) credential(ctx context.Context) outcome {
 		message, remedy := refusalOf(r.req.KubeconfigErr)
 		return failed(remedy, "%s", message)
 	}
-	k, err := Parse(r.req.Kubeconfig, ParseOptions{Context: r.req.Cluster.Context, Allows: r.req.Cluster.Allows, Cloud: r.req.Cloud})
+	k, err := Parse(r.req.Kubeconfig, ParseOptions{
+		Context: r.req.Cluster.Context, Allows: r.req.Cluster.Allows, Cloud: r.req.Cloud, Destination: r.req.Cluster.Cloud.Destination,
+	})
 	if err != nil {
 		message, remedy := refusalOf(err)
 		return failed(remedy, "%s", message)

@@ -61,7 +61,9 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 	if req.KubeconfigErr == nil {
 		req.Cluster.CredentialHash = Hash(req.Kubeconfig)
 		if req.Cloud.Cloud != "" {
+			destination := req.Cluster.Cloud.Destination
 			req.Cluster.Cloud = req.Cloud.Identity()
+			req.Cluster.Cloud.Destination = destination
 		}
 	}
 	r := &run{

@@ -141,7 +141,7 @@ func (r *run) replaced(ctx context.Context) bool {
 	}
 	then, c := &r.cluster, &now.Cluster
 	return c.CredentialHash != then.CredentialHash || c.CredentialMode != then.CredentialMode ||
-		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context || c.Cloud.Hash != then.Cloud.Hash || c.Allows != then.Allows
+		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context || c.Cloud != then.Cloud || c.Allows != then.Allows
 }
 
 // do works at a step. A cancel ends the steps that only wait at once; those

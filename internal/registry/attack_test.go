@@ -43,3 +43,40 @@ func TestAttack02ACloudSecretIsNotRepointed(t *testing.T) {
 		t.Errorf("with the secret: %v", err)
 	}
 }
+
+func TestAttack02ACloudSecretIsBoundToItsServer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.folder.put("one", "of the good server")
+	sealed := []string{"cloud_credential", "sealed", "aws_access_key_id", "AKIAIOSFODNN7EXAMPLE", "aws_secret_access_key"}
+	encrypted := append(sealed, "the secret", "credential_mode", "encrypted", "kubeconfig_path", "", "kubeconfig")
+	bound := func(when, id, want string) {
+		t.Helper()
+		if got := b.status(id).Cluster.Cloud.Destination; got != want {
+			t.Errorf("%s: bound to %q, want %q", when, got, want)
+		}
+	}
+	edit := func(id, version string, change ...string) {
+		t.Helper()
+		_, err := b.Update(t.Context(), admin, id, form(id, append(change, "version", version)...))
+		b.must(err)
+	}
+	b.register("mounted", append(sealed, "the secret")...)
+	bound("mounted", "mounted", "the good server")
+	b.folder.put("one", "of the evil server")
+	_, err := b.CheckTarget(t.Context(), "mounted") // which notices the file
+	wantCode(t, err, fleet.CodeConflict)
+	edit("mounted", "1", append(sealed, "", "label", "Another label")...)
+	bound("the file changed, and then the label", "mounted", "the good server")
+	edit("mounted", "2", append(sealed, "the secret")...)
+	bound("the secret was entered again", "mounted", "the evil server")
+
+	b.register("encrypted", append(encrypted, "of the good server")...)
+	bound("encrypted", "encrypted", "the good server")
+	edit("encrypted", "1", append(encrypted, "of the new server")...)
+	bound("both were replaced", "encrypted", "the new server")
+	edit("encrypted", "2", append(encrypted, "", "cloud_credential", "ambient")...)
+	bound("the secret was dropped", "encrypted", "")
+	edit("encrypted", "3", append(encrypted, "")...)
+	bound("a secret was sealed beside the kubeconfig that is kept", "encrypted", "the new server")
+}

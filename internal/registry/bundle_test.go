@@ -78,6 +78,12 @@ func (f *folder) Check(raw []byte, _ registry.Reading) error {
 	return nil
 }
 
+// Destination is what follows “of ” in these kubeconfigs.
+func (f *folder) Destination(raw []byte, _ registry.Reading) (string, error) {
+	_, server, _ := strings.Cut(string(raw), "of ")
+	return server, nil
+}
+
 // scripted is a Tester whose tests end when they are told to.
 type scripted struct {
 	began chan registry.TestRequest // one a test

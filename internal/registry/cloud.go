@@ -41,6 +41,17 @@ func holdCloud(c, before fleet.Cluster, problems fleet.Problems) {
 	problems.Add(field, "enter it again: with another kubeconfig or context, tokens made from it would go to another server")
 }
 
+// bindCloud notes where tokens of a cloud credential that is about to be sealed
+// may go: where the kubeconfig leads now. What it leads to later is compared.
+func (r *Registry) bindCloud(c *fleet.Cluster, raw []byte, problems fleet.Problems) {
+	if c.SealedCloud == nil || len(problems) > 0 {
+		return
+	}
+	var err error
+	c.Cloud.Destination, err = r.Kubeconfigs.Destination(raw, reading(c))
+	collect(problems, err)
+}
+
 // readCloud reads the fields of the cloud credential into the cluster, sealed.
 // before is the row that is edited, or nil.
 func (r *Registry) readCloud(form fleet.ClusterForm, c, before *fleet.Cluster, problems fleet.Problems) error {

@@ -23,7 +23,7 @@ func (r *Registry) Register(ctx context.Context, actor fleet.Actor, form fleet.C
 }
 
 func (r *Registry) register(ctx context.Context, actor fleet.Actor, form fleet.ClusterForm) (fleet.Cluster, error) {
-	c, cred, err := r.read(form, nil)
+	c, cred, err := r.read(ctx, form, nil)
 	if err != nil {
 		return c, err
 	}
@@ -54,7 +54,7 @@ func (r *Registry) update(ctx context.Context, actor fleet.Actor, id string, for
 	if err != nil {
 		return before, fleet.Problems{"version": "the form does not say which version it was made from; open it again"}.Err()
 	}
-	c, cred, err := r.read(form, &before)
+	c, cred, err := r.read(ctx, form, &before)
 	if err != nil {
 		return c, err
 	}
@@ -89,7 +89,7 @@ func (r *Registry) outdated(now, wanted fleet.Cluster) error {
 
 // read turns a form into a cluster and, in encrypted mode with a kubeconfig
 // typed in, its sealed credential. before is the row that is edited, or nil.
-func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cluster, *fleet.SealedCredential, error) {
+func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cluster, *fleet.SealedCredential, error) {
 	c, err := form.Parse()
 	problems := problemsOf(err)
 	if problems == nil && err != nil {
@@ -110,8 +110,16 @@ func (r *Registry) read(form fleet.ClusterForm, before *fleet.Cluster) (fleet.Cl
 		}
 		collect(problems, r.Kubeconfigs.Check([]byte(typed), reading(&c)))
 		c.CredentialHash = hashOf([]byte(typed))
+		r.bindCloud(&c, []byte(typed), problems)
 	case c.CredentialMode == fleet.CredentialEncrypted && before != nil && before.CredentialMode == fleet.CredentialEncrypted:
 		c.CredentialHash = before.CredentialHash // kept as it is
+		if c.SealedCloud != nil {
+			raw, err := r.Kubeconfig(ctx, before)
+			if err != nil {
+				return c, nil, err
+			}
+			r.bindCloud(&c, raw, problems)
+		}
 	case c.CredentialMode == fleet.CredentialEncrypted:
 		if !r.Sealer.CanSeal() {
 			e := fleet.Unavailable("A kubeconfig cannot be kept here: no encryption key is configured.")
@@ -145,6 +153,7 @@ func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) {
 	}
 	collect(problems, r.Kubeconfigs.Check(raw, reading(c)))
 	c.CredentialHash = hashOf(raw)
+	r.bindCloud(c, raw, problems)
 }
 
 // Inspect returns the contexts of the kubeconfig that the form names or holds,
@@ -264,7 +273,7 @@ func difference(before, after fleet.Cluster) map[string][2]string {
 			out["kubeconfig"] = [2]string{"", "set"}
 		}
 	}
-	if before.Cloud.Hash != after.Cloud.Hash && after.Cloud.Sealed() {
+	if before.Cloud != after.Cloud && after.Cloud.Sealed() {
 		out["cloud_secret"] = [2]string{"another one", "replaced"}
 		if !before.Cloud.Sealed() {
 			out["cloud_secret"] = [2]string{"", "set"}

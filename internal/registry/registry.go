@@ -39,6 +39,9 @@ type Kubeconfigs interface {
 	Inspect(raw []byte, r Reading) ([]Context, error)
 	// Check returns nil when the context of r may be used.
 	Check(raw []byte, r Reading) error
+	// Destination identifies the server that the context of r leads to, with how
+	// it is reached and recognised; an Error as of Check.
+	Destination(raw []byte, r Reading) (string, error)
 }
 
 // Reading says where a kubeconfig comes from, and so what it may do.

@@ -43,7 +43,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	// Not one part of the present credential is kept: a stored key is never
 	// sent to a server that came with another kubeconfig.
 	replacing := r.replacing(ctx, before, form)
-	c, cred, err := r.read(replacing, nil)
+	c, cred, err := r.read(ctx, replacing, nil)
 	if err != nil {
 		return test, err
 	}

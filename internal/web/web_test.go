@@ -281,6 +281,10 @@ func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
 	return nil
 }
 
+func (k kubeconfigs) Destination(raw []byte, _ registry.Reading) (string, error) {
+	return string(raw), nil
+}
+
 // testers end every connection test at once, in the state they have.
 type testers struct{ state fleet.TestState }
 
