@@ -190,12 +190,14 @@ func (db *DB) SetEnabled(ctx context.Context, id string, enabled bool, audit fle
 	return wrap("enable cluster", err)
 }
 
-// SetCredentialHash records what the poller read; "" = not readable. It does
-// not count the version up: nobody's form is outdated by it. What has become
-// readable is due for a test. A cluster that is gone is no error.
-func (db *DB) SetCredentialHash(ctx context.Context, id, hash string) error {
+// SetCredentialHash records what the poller read of the mounted file at path;
+// "" = not readable. It does not count the version up: nobody's form is outdated
+// by it. What has become readable is due for a test. Where the cluster is gone or
+// has another credential by now, nothing changes, and that is no error.
+func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
-		row, err := one[clusterRow](ctx, tx, `SELECT `+clusterColumns+` FROM clusters c WHERE id = $1 FOR UPDATE`, id)
+		row, err := one[clusterRow](ctx, tx, `SELECT `+clusterColumns+` FROM clusters c
+			WHERE id = $1 AND credential_mode = 'mounted' AND kubeconfig_path = $2 FOR UPDATE`, id, path)
 		if absent(err) {
 			return nil
 		}

@@ -51,7 +51,7 @@ func TestB4AnOutdatedSaveIsAConflict(t *testing.T) {
 	if got := b.status("c1").Cluster; got.Label != "first" || got.Version != 2 {
 		t.Fatalf("%+v", got)
 	}
-	b.must(b.SetCredentialHash(t.Context(), "c1", "other"))
+	b.must(b.SetCredentialHash(t.Context(), "c1", "c1", "other"))
 	b.must(b.SetEnabled(t.Context(), "c1", false, fleet.AuditEntry{}))
 	if got := b.status("c1").Cluster; got.Version != 3 || got.Enabled {
 		t.Fatalf("%+v", got)
@@ -59,7 +59,36 @@ func TestB4AnOutdatedSaveIsAConflict(t *testing.T) {
 	c.ID = "none"
 	wantCode(t, b.UpdateCluster(t.Context(), c, nil, fleet.AuditEntry{}), fleet.CodeNotFound)
 	wantCode(t, b.SetEnabled(t.Context(), "none", true, fleet.AuditEntry{}), fleet.CodeNotFound)
-	b.must(b.SetCredentialHash(t.Context(), "none", "h"))
+	b.must(b.SetCredentialHash(t.Context(), "none", "none", "h"))
+}
+
+// The poller may have read a file that is the cluster's credential no more.
+func TestAFileThatWasTheCredentialChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	c := b.cluster("c1")
+	unchanged := func(after string) {
+		t.Helper()
+		want := b.status("c1")
+		for _, hash := range []string{"", "h9"} {
+			b.must(b.SetCredentialHash(t.Context(), "c1", "c1", hash))
+			if d := cmp.Diff(want, b.status("c1")); d != "" {
+				t.Errorf("after %s, hash %q: %s", after, hash, d)
+			}
+		}
+	}
+	c.KubeconfigPath = "moved"
+	b.must(b.UpdateCluster(t.Context(), c, nil, fleet.AuditEntry{}))
+	unchanged("another file")
+
+	c = b.status("c1").Cluster
+	c.CredentialMode, c.CredentialHash = fleet.CredentialEncrypted, "sealed"
+	for _, path := range []string{"", "c1"} {
+		c.KubeconfigPath = path
+		b.must(b.UpdateCluster(t.Context(), c, &fleet.SealedCredential{KeyID: "k1", Sealed: []byte("x")}, fleet.AuditEntry{}))
+		unchanged("an encrypted one")
+		c = b.status("c1").Cluster
+	}
 }
 
 func TestSealedCredentialLivesWithEncryptedMode(t *testing.T) {
@@ -207,7 +236,7 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	}
 	b.exec(`UPDATE clusters SET tested_at = now() - interval '11 minutes' WHERE id <> 'fresh'`)
 	b.must(b.SetEnabled(t.Context(), "disabled", false, fleet.AuditEntry{}))
-	b.must(b.SetCredentialHash(t.Context(), "changed", "other"))
+	b.must(b.SetCredentialHash(t.Context(), "changed", "changed", "other"))
 	_, err := b.BeginTest(t.Context(), fleet.ConnectionTest{ClusterID: "running", StartedAt: time.Now(), Deadline: time.Minute})
 	b.must(err)
 	due, err := b.DueTests(t.Context(), 10*time.Minute, 0)
@@ -261,7 +290,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 	}
 
 	// The file changes while a test of what it was runs.
-	b.must(b.SetCredentialHash(t.Context(), "c1", "h2"))
+	b.must(b.SetCredentialHash(t.Context(), "c1", "c1", "h2"))
 	running.State = fleet.TestOK
 	b.must(b.SaveTest(t.Context(), running))
 	due(true)
@@ -297,7 +326,7 @@ func TestStandingInSQLIsThatOfTheDomain(t *testing.T) {
 			case 1, 2:
 				b.tested(id, fleet.TestOK)
 			case 3:
-				b.must(b.SetCredentialHash(t.Context(), id, []string{"", "h1", "h2"}[random.IntN(3)]))
+				b.must(b.SetCredentialHash(t.Context(), id, id, []string{"", "h1", "h2"}[random.IntN(3)]))
 			case 4:
 				b.must(b.SetEnabled(t.Context(), id, random.IntN(2) == 0, fleet.AuditEntry{}))
 			default:

@@ -278,7 +278,7 @@ func (r *Registry) storeHash(ctx context.Context, c *fleet.Cluster, raw []byte, 
 		return nil
 	}
 	c.CredentialHash = hash
-	return r.Store.SetCredentialHash(ctx, c.ID, hash)
+	return r.Store.SetCredentialHash(ctx, c.ID, c.KubeconfigPath, hash)
 }
 
 // hashOf identifies the bytes of a kubeconfig without revealing them: only
