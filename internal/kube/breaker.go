@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
 const (
@@ -21,8 +23,19 @@ const (
 	breakerProbe = 5 * time.Second
 )
 
-// errNotAnswering is what a request fails with that was not sent.
-var errNotAnswering = errors.New("the API server has not answered the latest requests; it is asked again in a moment")
+// notSent is what a request fails with that was not sent.
+type notSent struct{ latest error }
+
+func (e *notSent) Error() string {
+	return "the latest requests to the API server failed, and it is asked again in a moment: " + e.latest.Error()
+}
+
+// Unwrap returns why the latest request failed that was sent.
+func (e *notSent) Unwrap() error { return e.latest }
+
+// errBroken stands for a connection that broke. client-go sends requests again
+// whose error it recognises as that one, and would hold whoever asks.
+var errBroken = errors.New("the connection broke")
 
 // breaker keeps a cluster that does not answer from holding whoever asks: after
 // a few requests in vain the next ones fail at once, but for one now and then.
@@ -30,6 +43,7 @@ type breaker struct {
 	next  http.RoundTripper // gives up on an answer that does not begin
 	probe http.RoundTripper // does so sooner
 	state *gobreaker.TwoStepCircuitBreaker[struct{}]
+	fault atomic.Pointer[notSent] // of the latest request that failed
 }
 
 func newBreaker(bounded http.RoundTripper) *breaker {
@@ -49,23 +63,44 @@ func newBreaker(bounded http.RoundTripper) *breaker {
 func (b *breaker) RoundTrip(req *http.Request) (*http.Response, error) {
 	late := beginsLate(req)
 	if late && b.state.State() != gobreaker.StateClosed {
-		return nil, errNotAnswering // its answer may begin too late to find out by
+		return nil, b.refusal() // its answer may begin too late to find out by
 	}
 	done, err := b.state.Allow()
 	if err != nil {
-		return nil, errNotAnswering
+		return nil, b.refusal()
 	}
 	next := b.next
 	if b.state.State() == gobreaker.StateHalfOpen {
 		next = b.probe
 	}
 	resp, err := next.RoundTrip(req)
-	if late && errors.Is(err, context.DeadlineExceeded) {
+	switch ended := req.Context().Err(); {
+	case err == nil:
+		done(nil)
+	case errors.Is(err, context.Canceled), errors.Is(ended, context.Canceled):
+		done(context.Canceled) // whatever err is: the transport may return the cause
+	case late && errors.Is(ended, context.DeadlineExceeded):
 		done(context.Canceled) // it had nothing to say yet
-	} else {
+	default:
+		b.fault.Store(faultOf(err))
 		done(err)
 	}
 	return resp, err
+}
+
+func faultOf(err error) *notSent {
+	if utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) || utilnet.IsHTTP2ConnectionLost(err) {
+		err = errBroken
+	}
+	return &notSent{latest: err}
+}
+
+// refusal is what a request fails with that is not sent.
+func (b *breaker) refusal() error {
+	if fault := b.fault.Load(); fault != nil {
+		return fault
+	}
+	return gobreaker.ErrOpenState // cannot be: nothing else opens it
 }
 
 // WrappedRoundTripper lets client-go find the transport below.
