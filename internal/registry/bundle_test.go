@@ -204,7 +204,7 @@ func (b *bundle) status(id string) fleet.Status {
 // until waits for the condition.
 func (b *bundle) until(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(30 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
@@ -222,7 +222,7 @@ func (b *bundle) begun() registry.TestRequest {
 	select {
 	case r := <-b.tester.began:
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		b.t.Fatal("no test began")
 		return registry.TestRequest{}
 	}
