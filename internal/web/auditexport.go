@@ -61,7 +61,7 @@ func (s *Server) writeAudit(w http.ResponseWriter, r *http.Request, filter fleet
 		table.Flush()
 	}
 	patience := func() error {
-		if err := rc.SetWriteDeadline(time.Now().Add(writePatience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		if err := rc.SetWriteDeadline(time.Now().Add(s.Patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 			return err
 		}
 		return nil

@@ -56,10 +56,11 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer log.Close()
-	out, err := openStream(w)
+	out, err := openStream(w, s.Patience)
 	if err != nil {
 		return nil // the reader has gone
 	}
+	defer out.end()
 	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: cmp.Or(after, logBeginning)}, log)
 }
 

@@ -17,9 +17,6 @@ import (
 )
 
 const (
-	// writePatience is how long a reader may take nothing before its stream
-	// ends.
-	writePatience = 15 * time.Second
 	// retryHint is how soon a browser should come back.
 	retryHint = time.Second
 	// stateTick is how often a page's state is computed anew without a ring:
@@ -31,19 +28,21 @@ const (
 
 // eventStream writes server-sent events.
 type eventStream struct {
-	w   http.ResponseWriter
-	rc  *http.ResponseController
-	buf []byte
+	w        http.ResponseWriter
+	rc       *http.ResponseController
+	patience time.Duration // how long a reader may take nothing
+	buf      []byte
 }
 
-// openStream answers with the head of an event stream.
-func openStream(w http.ResponseWriter) (*eventStream, error) {
+// openStream answers with the head of an event stream. Its end is for the
+// caller to call.
+func openStream(w http.ResponseWriter, patience time.Duration) (*eventStream, error) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would gather it
 	w.WriteHeader(http.StatusOK)
-	e := &eventStream{w: w, rc: http.NewResponseController(w)}
+	e := &eventStream{w: w, rc: http.NewResponseController(w), patience: patience}
 	if err := e.rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, err
 	}
@@ -87,21 +86,36 @@ func (e *eventStream) fragment(ctx context.Context, id string, c templ.Component
 // done adds the message that ends a stream for good, with the reason.
 func (e *eventStream) done(reason string) { e.message("", "done", []byte(reason)) }
 
-// flush sends what was added. A reader that takes nothing for writePatience
-// makes it fail.
+// flush sends what was added. A reader that takes nothing for the stream's
+// patience makes it fail.
 func (e *eventStream) flush() error {
-	err := e.rc.SetWriteDeadline(time.Now().Add(writePatience))
-	if err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := e.deadline(time.Now().Add(e.patience)); err != nil {
 		return err
 	}
 	if len(e.buf) > 0 {
-		_, err = e.w.Write(e.buf)
+		_, err := e.w.Write(e.buf)
 		e.buf = e.buf[:0]
 		if err != nil {
 			return err
 		}
 	}
-	return e.rc.Flush()
+	if err := e.rc.Flush(); err != nil {
+		return err
+	}
+	// Nothing is being written now: HTTP/2 resets a stream when its deadline
+	// passes, even one that has nothing to say.
+	return e.deadline(time.Time{})
+}
+
+// end bounds how long the server waits to write the last of the answer.
+func (e *eventStream) end() { _ = e.deadline(time.Now().Add(e.patience)) }
+
+func (e *eventStream) deadline(at time.Time) error {
+	err := e.rc.SetWriteDeadline(at)
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
 }
 
 // ping shows that a silent stream lives, to the reader and to proxies between.
@@ -150,10 +164,11 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, show func(ctx co
 	if err != nil && !errors.As(err, &ended) {
 		return err
 	}
-	out, openErr := openStream(w)
+	out, openErr := openStream(w, s.Patience)
 	if openErr != nil {
 		return nil // the reader has gone
 	}
+	defer out.end()
 	out.buf = append(out.buf, first.buf...)
 
 	tick, recheck, ping := time.NewTicker(stateTick), time.NewTicker(s.Recheck), time.NewTicker(s.Ping)

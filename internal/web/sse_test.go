@@ -430,3 +430,35 @@ func TestAStreamOutlivesTheServersTimeouts(t *testing.T) {
 		}
 	}
 }
+
+// TestASilentStreamIsNotReset: a reader who has taken all that was sent is not
+// cut off, however long there is nothing more, by HTTP/2 either.
+func TestASilentStreamIsNotReset(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *Options) { o.Ping, o.Patience = time.Hour, 100*time.Millisecond })
+	secure := httptest.NewUnstartedServer(b.server.Handler())
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	_, id := b.deployed(admin, "one", "web")
+	admin.base, admin.http.Transport = secure.URL, secure.Client().Transport
+	live := admin.open("/operations/"+id+"/stream", "")
+	if _, ok := live.next(); !ok {
+		t.Fatal("no first message")
+	}
+	select {
+	case m, ok := <-live.messages:
+		t.Fatalf("not silent, or cut off: %+v %v", m, ok)
+	case <-time.After(time.Second): // ten times the patience
+	}
+	op, err := b.db.Claim(t.Context(), id, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.db.Record(t.Context(), id, op.Token, fleet.Change{Finish: fleet.OperationFailed, Failure: &fleet.Failure{Reason: "Test"}}); err != nil {
+		t.Fatal(err)
+	}
+	live.until(named("done"))
+}

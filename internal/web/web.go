@@ -50,6 +50,9 @@ type Options struct {
 	// Recheck is how often a stream asks again whether its reader may read;
 	// 0 = 10 s. Ping is how often a silent stream shows that it lives; 0 = 12 s.
 	Recheck, Ping time.Duration
+	// Patience is how long a reader of a stream or an export may take nothing
+	// of what is sent before it is cut off; 0 = 15 s.
+	Patience time.Duration
 }
 
 // Server answers HTTP requests.
@@ -75,6 +78,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Ping == 0 {
 		o.Ping = 12 * time.Second
+	}
+	if o.Patience == 0 {
+		o.Patience = 15 * time.Second
 	}
 	s := &Server{
 		Options: o,
