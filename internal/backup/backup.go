@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -25,18 +26,15 @@ var emptyTables = []string{"sessions", "login_failures", "river_leader"}
 // whole; one that is there already is an error.
 func Dump(ctx context.Context, pgDump, databaseURL, path string) (size int64, err error) {
 	if _, err := os.Lstat(path); err == nil {
-		return 0, fmt.Errorf("%s is there already: choose another name", path)
+		return 0, errTaken(path)
 	}
-	part := path + ".part"
-	file, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part") // for its owner only
 	if err != nil {
 		return 0, err
 	}
 	defer func() {
 		file.Close()
-		if err != nil {
-			os.Remove(part)
-		}
+		os.Remove(file.Name())
 	}()
 	args := []string{"--format=custom", "--no-owner", "--no-privileges", "--no-password"}
 	for _, table := range emptyTables {
@@ -52,7 +50,38 @@ func Dump(ctx context.Context, pgDump, databaseURL, path string) (size int64, er
 	if err != nil {
 		return 0, err
 	}
-	return info.Size(), os.Rename(part, path)
+	return info.Size(), name(os.Link, file.Name(), path)
+}
+
+// name gives a whole file its name, and replaces nothing that has been made
+// under it meanwhile. The file may keep its old name too. link is os.Link.
+func name(link func(old, name string) error, part, path string) error {
+	err := link(part, path)
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return errTaken(path)
+	}
+	// A file system without hard links, such as exFAT: an empty file holds the
+	// name for an instant.
+	held, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return errTaken(path)
+	}
+	if err != nil {
+		return err
+	}
+	held.Close()
+	if err := os.Rename(part, path); err != nil {
+		os.Remove(path)
+		return err
+	}
+	return nil
+}
+
+func errTaken(path string) error {
+	return fmt.Errorf("%s is there already: choose another name", path)
 }
 
 // Restore reads a file of Dump into a database without tables. It is done as a

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -38,5 +39,70 @@ func TestAFailedDumpLeavesNoFile(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(path + "*"); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestADumpTakesNoFileOfOthers: neither what stands beside the file nor what is
+// made under its name meanwhile is written to or replaced.
+func TestADumpTakesNoFileOfOthers(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "backup"), filepath.Join(dir, "other")
+	program := filepath.Join(dir, "pg_dump")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho whole\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other, []byte("theirs"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, path+".part"); err != nil {
+		t.Fatal(err)
+	}
+	size, err := Dump(t.Context(), program, "postgres://x/y", path)
+	if err != nil || size != int64(len("whole\n")) {
+		t.Fatal(size, err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	for file, want := range map[string]string{path: "whole\n", other: "theirs"} {
+		if text, err := os.ReadFile(file); string(text) != want {
+			t.Errorf("%s holds %q, %v", file, text, err)
+		}
+	}
+	if left, _ := filepath.Glob(path + ".*.part"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+
+	meanwhile := filepath.Join(dir, "meanwhile")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho theirs >"+meanwhile+"\necho whole\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Dump(t.Context(), program, "postgres://x/y", meanwhile); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("%v", err)
+	}
+	if text, err := os.ReadFile(meanwhile); string(text) != "theirs\n" {
+		t.Errorf("it was replaced: %q, %v", text, err)
+	}
+}
+
+// TestWithoutHardLinksNothingIsReplacedEither: some file systems have none.
+func TestWithoutHardLinksNothingIsReplacedEither(t *testing.T) {
+	t.Parallel()
+	none := func(string, string) error { return syscall.EPERM }
+	dir := t.TempDir()
+	path := filepath.Join(dir, "backup")
+	for _, text := range []string{"first", "second"} {
+		part := filepath.Join(dir, text)
+		if err := os.WriteFile(part, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := name(none, part, path)
+		if taken := err != nil && strings.Contains(err.Error(), "is there already"); taken != (text == "second") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if text, err := os.ReadFile(path); string(text) != "first" {
+		t.Errorf("%q, %v", text, err)
 	}
 }
