@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 )
 
 // certificate is the one with which the pages are served by TLS. It is read
@@ -17,10 +18,16 @@ type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
-	mu    sync.Mutex
-	stamp [2]string // of the files as they were last read
-	pair  *tls.Certificate
+	mu       sync.Mutex
+	pair     *tls.Certificate
+	stamp    [2]string // of the files that pair is from
+	failed   [2]string // of files that could not be used
+	failedAt time.Time
 }
+
+// certificateRetry is how soon files that could not be used are tried again,
+// although they look the same: they may have become readable.
+const certificateRetry = 10 * time.Second
 
 // loadCertificate returns the certificate of two PEM files, or nil when neither
 // is given.
@@ -32,11 +39,12 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 		return nil, errors.New("PORTOLAN_TLS_CERT and PORTOLAN_TLS_KEY go together: set both or none")
 	}
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	c.stamp = c.look() // before: what changes meanwhile is read again
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("PORTOLAN_TLS_CERT, PORTOLAN_TLS_KEY: %w", err)
 	}
-	c.pair, c.stamp = &pair, c.look()
+	c.pair = &pair
 	return c, nil
 }
 
@@ -56,16 +64,16 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	stamp := c.look()
-	if stamp == c.stamp {
+	if stamp == c.stamp || stamp == c.failed && time.Since(c.failedAt) < certificateRetry {
 		return c.pair, nil
 	}
-	c.stamp = stamp
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
+		c.failed, c.failedAt = stamp, time.Now()
 		c.log.Error("the new TLS certificate cannot be used: going on with the last one", "err", err)
 		return c.pair, nil
 	}
-	c.pair = &pair
+	c.pair, c.stamp = &pair, stamp
 	c.log.Info("took the new TLS certificate")
 	return c.pair, nil
 }

@@ -133,6 +133,57 @@ func TestTheCertificateIsReplacedWithoutDroppingStreams(t *testing.T) {
 	}
 }
 
+// TestACertificateIsTriedAgain: a key that could not be read for a moment is
+// taken later, though nothing of the files tells that it can be read now.
+func TestACertificateIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	writeCertificate(t, certFile, keyFile, 1)
+	own, err := loadCertificate(certFile, keyFile, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func() int64 {
+		t.Helper()
+		pair, err := own.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Leaf.SerialNumber.Int64()
+	}
+	writeCertificate(t, certFile, keyFile, 2)
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(keyFile, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(keyFile, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds(bytes.Repeat([]byte{'x'}, len(key)))
+	if n := serial(); n != 1 {
+		t.Errorf("without a key: serial %d", n)
+	}
+	holds(key)
+	if n := serial(); n != 1 {
+		t.Errorf("tried again at once: serial %d", n)
+	}
+	own.failedAt = own.failedAt.Add(-certificateRetry)
+	if n := serial(); n != 2 {
+		t.Errorf("not tried again: serial %d", n)
+	}
+}
+
 func TestHalfACertificateIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, files := range [][2]string{{"a", ""}, {"", "b"}, {"absent", "absent"}} {
