@@ -55,12 +55,12 @@ func (c backupCmd) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	err = db.Audit(ctx, fleet.AuditEntry{Actor: commandLine().Email, Action: "database.backup", Target: "database", Outcome: "ok"})
-	if err != nil {
-		return err
-	}
 	size, err := backup.Dump(ctx, tool, url, c.File)
+	entry := fleet.AuditEntry{Actor: commandLine().Email, Action: "database.backup", Target: "database", Outcome: "ok"}
 	if err != nil {
+		entry.Outcome, entry.Reason = "failed", err.Error()
+	}
+	if err := errors.Join(err, db.Audit(context.WithoutCancel(ctx), entry)); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "wrote %s (%d bytes)\n", c.File, size)

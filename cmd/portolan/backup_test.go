@@ -110,8 +110,13 @@ func TestBackupAndRestore(t *testing.T) {
 	if after, err := other.Installation(t.Context()); err != nil || after != before {
 		t.Errorf("the installation was %s and is %s, %v", before, after, err)
 	}
-	if page, err := other.AuditEntries(t.Context(), fleet.AuditFilter{Target: "database"}); err != nil || len(page.Rows) != 2 {
-		t.Errorf("the record: %+v %v", page.Rows, err)
+	if page, err := other.AuditEntries(t.Context(), fleet.AuditFilter{Target: "database"}); err != nil || len(page.Rows) != 1 {
+		t.Errorf("the record of the new one: %+v %v", page.Rows, err)
+	}
+	page, err := v.AuditEntries(t.Context(), fleet.AuditFilter{Target: "database"})
+	if err != nil || len(page.Rows) != 2 || page.Rows[1].Outcome != "ok" ||
+		page.Rows[0].Outcome != "failed" || !strings.Contains(page.Rows[0].Reason, "is there already") {
+		t.Errorf("the record of backups, one of which failed: %+v %v", page.Rows, err)
 	}
 
 	// What was unfinished is worked at once more, by one worker; the job that was
