@@ -141,7 +141,8 @@ func NewClients(source Source, opts Options) *Clients {
 
 // Get returns the client for the present configuration of a cluster. It
 // connects to nothing. Errors are fleet.Errors: CodeUnavailable where the
-// kubeconfig cannot be read or used.
+// kubeconfig cannot be read or used, or is another than the row's: what a row
+// allows counts for its own credential, and a newer row must be read then.
 func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, error) {
 	if client := c.cached(keyOf(cluster, cluster.CredentialHash)); client != nil {
 		return client, nil
@@ -153,6 +154,9 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 	// The bytes decide, not the row: a mounted file may have changed since the
 	// row's hash was taken.
 	k := keyOf(cluster, Hash(raw))
+	if cluster.CredentialMode == fleet.CredentialEncrypted && cluster.CredentialHash != "" && k.hash != cluster.CredentialHash {
+		return nil, unusable(cluster, errReplaced)
+	}
 	made, err, _ := c.making.Do(fmt.Sprintf("%#v", k), func() (any, error) {
 		if client := c.cached(k); client != nil {
 			return client, nil
@@ -163,7 +167,9 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 			if options.Cloud, err = c.source.CloudCredential(ctx, cluster); err != nil {
 				return nil, unusable(cluster, err)
 			}
-			k.cloud = options.Cloud.Identity().Hash // as with the kubeconfig, not the row's
+			if options.Cloud.Identity().Hash != k.cloud {
+				return nil, unusable(cluster, errReplaced)
+			}
 		}
 		config, err := Parse(raw, options)
 		if err != nil {
@@ -182,6 +188,9 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 	}
 	return made.(*Client), nil
 }
+
+// errReplaced is not lasting: the row that is read next has the new credential.
+var errReplaced = fleet.Unavailable("Its credential was replaced at this moment. Try again.")
 
 func keyOf(cluster *fleet.Cluster, hash string) key {
 	return key{

@@ -55,6 +55,32 @@ func TestClientsFollowTheCredential(t *testing.T) {
 	}
 }
 
+// What a row allows was ticked for one credential, and counts for no other.
+func TestARowIsNotMixedWithAnotherCredential(t *testing.T) {
+	t.Parallel()
+	raw := []byte(kubeconfigWith("", "    exec: {command: aws, args: [eks, get-token, --cluster-name, x]}\n"))
+	cred := func(secret string) fleet.CloudCredential {
+		return fleet.CloudCredential{Cloud: fleet.CloudAWS, AWSAccessKeyID: "AKIAIOSFODNN7EXAMPLE", AWSSecretAccessKey: secret}
+	}
+	row := clusterRow("default")
+	row.CredentialHash, row.Cloud = kube.Hash(raw), cred("old").Identity()
+	for name, now := range map[string]sealedSource{
+		"another kubeconfig":   {append([]byte("# new\n"), raw...), cred("old")},
+		"another cloud secret": {raw, cred("new")},
+	} {
+		clients := kube.NewClients(now, opts)
+		defer clients.Close()
+		if _, err := clients.Get(t.Context(), &row); fleet.CodeOf(err) != fleet.CodeUnavailable {
+			t.Errorf("%s: %v", name, err)
+		}
+		fresh := row
+		fresh.CredentialHash, fresh.Cloud = kube.Hash(now.raw), now.cred.Identity()
+		if _, err := clients.Get(t.Context(), &fresh); err != nil {
+			t.Errorf("%s, with the row that was stored with it: %v", name, err)
+		}
+	}
+}
+
 // Not parallel: it counts the goroutines of the whole process.
 func TestNothingIsLeftOfClientsThatAreForgotten(t *testing.T) {
 	ca := testCA(t)

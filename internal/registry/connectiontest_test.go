@@ -1,10 +1,13 @@
 package registry_test
 
 import (
+	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"portolan/internal/fleet"
+	"portolan/internal/postgres"
 	"portolan/internal/registry"
 )
 
@@ -70,4 +73,39 @@ func TestAllAreTestedHoweverLittleRoomThereIs(t *testing.T) {
 		}
 	default:
 	}
+}
+
+// interrupted is a Store in which something happens just before a credential is
+// read for the first time.
+type interrupted struct {
+	*postgres.DB
+	once *sync.Once
+	by   func()
+}
+
+func (i interrupted) Credential(ctx context.Context, id string) (fleet.SealedCredential, error) {
+	i.once.Do(i.by)
+	return i.DB.Credential(ctx, id)
+}
+
+func TestATestIsOfARowAndItsOwnCredential(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	encrypted := []string{"credential_mode", "encrypted", "kubeconfig_path", "", "kubeconfig"}
+	b.register("c1", append(encrypted, "one", "context", "allowed")...)
+	replaced := b.another(func(o *registry.Options) {
+		o.Store = interrupted{b.db, new(sync.Once), func() {
+			_, err := b.Update(t.Context(), admin, "c1", form("c1", append(encrypted, "two", "context", "other", "version", "1")...))
+			if err != nil {
+				t.Error(err)
+			}
+		}}
+	})
+	b.must(replaced.StartTest(t.Context(), admin, "c1"))
+	r := b.begun()
+	b.tester.end <- fleet.TestOK
+	if string(r.Kubeconfig) != "two" || r.Cluster.Context != "other" {
+		t.Errorf("%s is tested with the context %s", r.Kubeconfig, r.Cluster.Context)
+	}
+	b.until("it counts for the present row", func() bool { s := b.status("c1"); return s.IsTarget() })
 }

@@ -71,26 +71,9 @@ func (r *Registry) startInSlot(ctx context.Context, id string, trigger fleet.Tes
 // start inserts the running test and hands it to the background, which frees
 // the slot if start returns nil.
 func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigger, by string, watched bool) error {
-	status, err := r.Store.ClusterStatus(ctx, id)
+	request, err := r.request(ctx, id)
 	if err != nil {
 		return err
-	}
-	c := status.Cluster
-	raw, readErr := r.Kubeconfig(ctx, &c)
-	if readErr != nil && fleet.CodeOf(readErr) == "" && c.CredentialMode == fleet.CredentialEncrypted {
-		return readErr // the database failed, which says nothing about the cluster
-	}
-	if c.CredentialMode == fleet.CredentialMounted {
-		// Of these bytes: the file may change at any moment.
-		if err := r.storeHash(ctx, &c, raw, readErr); err != nil {
-			return err
-		}
-	}
-	var cloud fleet.CloudCredential
-	if readErr == nil {
-		if cloud, readErr = r.CloudCredential(ctx, &c); readErr != nil && fleet.CodeOf(readErr) == "" {
-			return readErr
-		}
 	}
 	// What the identity is compared with must be known: a test without it would
 	// let a credential that leads elsewhere pass.
@@ -98,19 +81,51 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	if err != nil {
 		return err
 	}
-	test := pendingTest(c, trigger, by, r.TestDeadline)
+	test := pendingTest(request.Cluster, trigger, by, r.TestDeadline)
 	if test.ID, err = r.Store.BeginTest(ctx, test); err != nil {
 		return err
 	}
-	request := TestRequest{
-		Gently: !watched, Cluster: c, Kubeconfig: raw, KubeconfigError: readErr, Cloud: cloud,
-		PinnedNamespace: namespace, PinnedUID: uid, Deadline: r.TestDeadline,
-	}
+	request.Gently, request.Deadline = !watched, r.TestDeadline
+	request.PinnedNamespace, request.PinnedUID = namespace, uid
 	r.running.Go(func() {
 		defer r.slots.free()
 		r.run(test, request, watched)
 	})
 	return nil
+}
+
+// request returns a cluster with its credential, as they belong together: what
+// the row says, such as what is allowed, is never applied to the credential that
+// replaced its own. An Error at the credential is left to the test to tell.
+func (r *Registry) request(ctx context.Context, id string) (TestRequest, error) {
+	for range 3 { // replaced again and again, it is tested by whoever replaced it
+		status, err := r.Store.ClusterStatus(ctx, id)
+		if err != nil {
+			return TestRequest{}, err
+		}
+		c := status.Cluster
+		raw, err := r.Kubeconfig(ctx, &c)
+		if err != nil && fleet.CodeOf(err) == "" && c.CredentialMode == fleet.CredentialEncrypted {
+			return TestRequest{}, err // the database failed, which says nothing about the cluster
+		}
+		if c.CredentialMode == fleet.CredentialMounted {
+			// Of these bytes: the file may change at any moment.
+			if err := r.storeHash(ctx, &c, raw, err); err != nil {
+				return TestRequest{}, err
+			}
+		}
+		if err != nil {
+			return TestRequest{Cluster: c, KubeconfigError: err}, nil
+		}
+		cloud, err := r.CloudCredential(ctx, &c)
+		if err != nil && fleet.CodeOf(err) == "" {
+			return TestRequest{}, err
+		}
+		if err != nil || hashOf(raw) == c.CredentialHash && (!c.Cloud.Sealed() || cloud.Identity().Hash == c.Cloud.Hash) {
+			return TestRequest{Cluster: c, Kubeconfig: raw, KubeconfigError: err, Cloud: cloud}, nil
+		}
+	}
+	return TestRequest{}, fleet.Unavailable("The credential is being replaced. Try again in a moment.")
 }
 
 // pendingTest is a test of which no stage has begun.
