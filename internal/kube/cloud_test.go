@@ -294,7 +294,8 @@ func TestAWatchOutlivesItsTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		var made atomic.Int64
-		go func() {
+		var making sync.WaitGroup
+		making.Go(func() {
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
 			for began := time.Now(); time.Since(began) < (lifetimes+1)*lifetime; <-tick.C {
@@ -310,7 +311,7 @@ func TestAWatchOutlivesItsTokens(t *testing.T) {
 				t.Error(err)
 				cancel()
 			}
-		}()
+		})
 
 		var seen []string
 		watches, done := 0, false
@@ -333,6 +334,7 @@ func TestAWatchOutlivesItsTokens(t *testing.T) {
 				t.Logf("watch %d ended: %v", watches, err)
 			}
 		}
+		making.Wait() // the watch may see the end before whoever made it hears of it
 		if !done {
 			t.Fatalf("the watch saw %d of %d and no end", len(seen), made.Load())
 		}
