@@ -145,7 +145,7 @@ func TestRotatedCredentialsOfTheMachineAreTakenUp(t *testing.T) {
 		}
 		rotate(keyID)
 		aws.Keys[keyID] = secret
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		server := made.Authorize(roundTripper(func(r *http.Request) (*http.Response, error) {
 			status := http.StatusOK
 			if _, err := aws.Check(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")); err != nil {
@@ -172,7 +172,7 @@ func TestRotatedCredentialsOfTheMachineAreTakenUp(t *testing.T) {
 		const next = keyID + "NEXT"
 		rotate(next)
 		aws.Keys = map[string]string{next: secret}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if got := answers(); got != http.StatusUnauthorized {
 			t.Fatalf("with the deleted key: %d", got)
 		}
