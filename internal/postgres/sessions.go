@@ -57,8 +57,14 @@ func (db *DB) EndSession(ctx context.Context, userID, id string, audit fleet.Aud
 
 // EndSessions ends all sessions of a user; CodeNotFound.
 func (db *DB) EndSessions(ctx context.Context, userID string, audit fleet.AuditEntry) error {
-	err := db.inTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE users SET epoch = epoch + 1 WHERE id = $1`, userID)
+	return wrap("end sessions", db.signOut(ctx, userID, audit, `UPDATE users SET epoch = epoch + 1 WHERE id = $1`))
+}
+
+// signOut runs an update of the row of a user, the first of its arguments, that
+// counts the epoch up, and ends all sessions; CodeNotFound.
+func (db *DB) signOut(ctx context.Context, userID string, audit fleet.AuditEntry, update string, args ...any) error {
+	return db.inTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, update, append([]any{userID}, args...)...)
 		if absent(err) || err == nil && tag.RowsAffected() == 0 {
 			return fleet.NotFound("There is no such user.")
 		}
@@ -70,7 +76,6 @@ func (db *DB) EndSessions(ctx context.Context, userID string, audit fleet.AuditE
 		}
 		return insertAudit(ctx, tx, audit)
 	})
-	return wrap("end sessions", err)
 }
 
 // EndOwnSessions ends all sessions of u, who asks for it in the one with

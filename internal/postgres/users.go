@@ -97,20 +97,7 @@ func emailTaken(email string) error {
 // SetPassword replaces the hash, counts the epoch up and ends all sessions;
 // CodeNotFound.
 func (db *DB) SetPassword(ctx context.Context, userID, hash string, audit fleet.AuditEntry) error {
-	err := db.inTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2, epoch = epoch + 1 WHERE id = $1`, userID, hash)
-		if absent(err) || err == nil && tag.RowsAffected() == 0 {
-			return fleet.NotFound("There is no such user.")
-		}
-		if err != nil {
-			return err
-		}
-		if err := endSessions(ctx, tx, userID); err != nil {
-			return err
-		}
-		return insertAudit(ctx, tx, audit)
-	})
-	return wrap("set password", err)
+	return wrap("set password", db.signOut(ctx, userID, audit, `UPDATE users SET password_hash = $2, epoch = epoch + 1 WHERE id = $1`, hash))
 }
 
 // SetOwnPassword replaces the hash of u, who asks for it in the session with
