@@ -3,8 +3,6 @@ package web
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -15,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"portolan/internal/auth"
 	"portolan/internal/fleet"
 )
 
@@ -372,189 +369,6 @@ func TestStreamsEndWithTheAccount(t *testing.T) {
 	}
 }
 
-func TestProfile(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	here := b.user(fleet.RoleViewer)
-	const firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-	there := b.client()
-	there.post("/login", fields{"email": "viewer@example.com", "password": password}, "User-Agent", firefox)
-	third := b.user(fleet.RoleViewer)
-
-	a := here.get("/profile")
-	if a.status != http.StatusOK || strings.Count(a.body, "data-session=") != 3 || strings.Count(a.body, "this one") != 1 ||
-		!strings.Contains(a.body, "Firefox on Linux") || !strings.Contains(a.body, "127.0.0.1") {
-		t.Fatalf("%d\n%s", a.status, a.body)
-	}
-	// What the page names a session by opens none.
-	for _, m := range regexp.MustCompile(`data-session="([^"]+)"`).FindAllStringSubmatch(a.body, -1) {
-		if a := b.client().get("/", "Cookie", auth.CookieName+"="+m[1]); a.status != http.StatusSeeOther {
-			t.Errorf("the id of a session opens it: %d", a.status)
-		}
-	}
-	u := b.find("viewer@example.com")
-	list, err := b.db.SessionsOf(t.Context(), u.ID, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range list {
-		if o.Agent == firefox {
-			if a := here.post("/profile/sessions/"+o.ID+"/end", nil); a.status != http.StatusSeeOther {
-				t.Fatalf("%d", a.status)
-			}
-			if a := here.post("/profile/sessions/"+o.ID+"/end", nil); a.status != http.StatusNotFound {
-				t.Errorf("ended twice: %d", a.status)
-			}
-			other := b.user(fleet.RoleOperator)
-			if a := other.post("/profile/sessions/"+list[0].ID+"/end", nil); a.status != http.StatusNotFound {
-				t.Errorf("somebody else's session: %d", a.status)
-			}
-		}
-	}
-	if a := there.get("/"); a.status != http.StatusSeeOther {
-		t.Errorf("the ended session opens: %d", a.status)
-	}
-
-	change := fields{"password": "wrong wrong wrong", "new_password": "another long password"}
-	if a := here.post("/profile/password", change); a.status != http.StatusUnprocessableEntity || strings.Contains(a.body, "another long") {
-		t.Errorf("a wrong present password: %d", a.status)
-	}
-	if a := here.post("/profile/password", change.but("password", password).but("new_password", "short")); a.status != http.StatusUnprocessableEntity {
-		t.Errorf("a short one: %d", a.status)
-	}
-	if a := here.post("/profile/password", change.but("password", password)); a.status != http.StatusSeeOther {
-		t.Fatalf("%d\n%s", a.status, a.body)
-	}
-	if a := here.get("/profile"); a.status != http.StatusOK || strings.Count(a.body, "data-session=") != 1 {
-		t.Errorf("the session that changed it: %d", a.status)
-	}
-	if a := third.get("/"); a.status != http.StatusSeeOther {
-		t.Errorf("another session goes on: %d", a.status)
-	}
-	for range 5 {
-		here.post("/profile/password", change)
-	}
-	if a := here.post("/profile/password", change.but("password", "another long password")); a.status != http.StatusTooManyRequests {
-		t.Errorf("the present password may be guessed without end: %d", a.status)
-	}
-
-	fresh := b.client()
-	fresh.post("/login", fields{"email": "viewer@example.com", "password": "another long password"})
-	if a := here.post("/profile/sessions/end", nil); a.status != http.StatusSeeOther {
-		t.Fatalf("%d", a.status)
-	}
-	if a, x := here.get("/"), fresh.get("/"); a.status != http.StatusOK || x.status != http.StatusSeeOther {
-		t.Errorf("this one %d, the other %d", a.status, x.status)
-	}
-}
-
-// TestAnEndedSessionIsNotWrittenBack: a request that was under way when its
-// session was ended does not bring it back to life.
-func TestAnEndedSessionIsNotWrittenBack(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	c := b.user(fleet.RoleViewer)
-	u := b.find("viewer@example.com")
-	base, err := http.NewRequestWithContext(t.Context(), http.MethodGet, b.base, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, cookie := range c.http.Jar.Cookies(base.URL) {
-		base.AddCookie(cookie)
-	}
-	r, err := b.auth.Attach(base, auth.Client{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := b.db.SessionsOf(t.Context(), u.ID, "")
-	if err != nil || len(list) != 1 {
-		t.Fatal(err, list)
-	}
-	if err := b.auth.EndSession(t.Context(), u, fleet.Actor{}, list[0].ID); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.auth.SetNotice(r.Context(), discard{http.Header{}}, "written late"); err != nil {
-		t.Fatal(err)
-	}
-	if a := c.get("/"); a.status != http.StatusSeeOther {
-		t.Errorf("the session is back: %d", a.status)
-	}
-}
-
-// TestAnEndedSessionDoesNotStartAnew: a request that was let in before its
-// session was ended, in whatever way, opens no other session.
-func TestAnEndedSessionDoesNotStartAnew(t *testing.T) {
-	t.Parallel()
-	b := setup(t)
-	admin := fleet.Actor{Email: "admin@example.com"}
-	b.user(fleet.RoleViewer)
-	id := b.find("viewer@example.com").ID
-	ends := map[string]func(r *http.Request, c *client) error{
-		"by an admin": func(r *http.Request, _ *client) error { return b.auth.EndSessions(r.Context(), admin, id) },
-		"by a new password": func(r *http.Request, _ *client) error {
-			return b.auth.ResetPassword(r.Context(), admin, "viewer@example.com", password)
-		},
-		"by its owner": func(r *http.Request, _ *client) error {
-			list, err := b.auth.Sessions(r.Context(), b.find("viewer@example.com"))
-			if err != nil {
-				return err
-			}
-			return b.auth.EndSession(r.Context(), b.find("viewer@example.com"), admin, list[0].ID)
-		},
-		"by signing out": func(_ *http.Request, c *client) error {
-			if a := c.post("/logout", nil); a.status != http.StatusSeeOther {
-				return fmt.Errorf("sign-out: %d", a.status)
-			}
-			return nil
-		},
-	}
-	acts := map[string]func(r *http.Request, u fleet.User) error{
-		"ends the others": func(r *http.Request, u fleet.User) error {
-			return b.auth.EndOtherSessions(r.Context(), discard{http.Header{}}, u, fleet.Actor{})
-		},
-		"changes the password": func(r *http.Request, u fleet.User) error {
-			return b.auth.ChangePassword(r.Context(), discard{http.Header{}}, u, fleet.Actor{}, password, "another long password")
-		},
-	}
-	for how, end := range ends {
-		for what, act := range acts {
-			if _, err := b.db.Pool().Exec(t.Context(), `DELETE FROM sessions`); err != nil {
-				t.Fatal(err)
-			}
-			c := b.user(fleet.RoleViewer)
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.base, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, cookie := range c.http.Jar.Cookies(r.URL) {
-				r.AddCookie(cookie)
-			}
-			if r, err = b.auth.Attach(r, auth.Client{}); err != nil {
-				t.Fatal(err)
-			}
-			u, err := b.auth.Authenticate(r.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := end(r, c); err != nil {
-				t.Fatal(err)
-			}
-			if err := act(r, u); !errors.Is(err, auth.ErrNobody) {
-				t.Errorf("ended %s, %s: %v", how, what, err)
-			}
-			if list, err := b.db.SessionsOf(t.Context(), id, ""); err != nil || len(list) != 0 {
-				t.Errorf("ended %s, %s: %d sessions are open, %v", how, what, len(list), err)
-			}
-		}
-	}
-}
-
-type discard struct{ h http.Header }
-
-func (d discard) Header() http.Header         { return d.h }
-func (d discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d discard) WriteHeader(int)             {}
-
 // TestThrottledLoginsAreOneRow: what anybody can repeat without end does not
 // fill the record.
 func TestThrottledLoginsAreOneRow(t *testing.T) {
@@ -576,53 +390,6 @@ func TestThrottledLoginsAreOneRow(t *testing.T) {
 	}
 }
 
-func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
-	t.Parallel()
-	login := fields{"email": "admin@example.com", "password": password}
-	forwarded := []string{"X-Forwarded-For", "203.0.113.7", "X-Forwarded-Proto", "https"}
-	for _, trusted := range []bool{false, true} {
-		b := setup(t, func(o *Options) {
-			if trusted {
-				o.TrustedProxies = loopback(t)
-			}
-		})
-		b.user(fleet.RoleAdmin)
-		a := b.client().post("/login", login, forwarded...)
-		secure := strings.Contains(a.header.Get("Set-Cookie"), "; Secure")
-		hsts := a.header.Get("Strict-Transport-Security") != ""
-		if secure != trusted || hsts != trusted {
-			t.Errorf("trusted %v: Secure %v, HSTS %v", trusted, secure, hsts)
-		}
-		want := "127.0.0.1"
-		if trusted {
-			want = "203.0.113.7"
-		}
-		if rows := b.audited(fleet.AuditFilter{Action: "login"}); rows[0].Address != want {
-			t.Errorf("trusted %v: the record names %s", trusted, rows[0].Address)
-		}
-		if a := b.client().post("/login", login, "X-Forwarded-For", "203.0.113.7", "X-Forwarded-Proto", "http"); strings.Contains(a.header.Get("Set-Cookie"), "; Secure") {
-			t.Error("Secure over plain http")
-		}
-	}
-}
-
-func TestInvitationsUseThePublicURL(t *testing.T) {
-	t.Parallel()
-	b := setup(t, func(o *Options) { o.PublicURL = "https://portolan.example/" })
-	admin := b.user(fleet.RoleAdmin)
-	a := admin.post("/admin/users/invite", fields{"email": "ana@example.com", "role": "viewer"}, "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "http")
-	if a.status != http.StatusCreated || !strings.Contains(a.body, `value="https://portolan.example/invite#`) || strings.Contains(a.body, "evil.example") {
-		t.Errorf("%d\n%s", a.status, a.body)
-	}
-	for _, bad := range []string{"portolan.example", "ftp://portolan.example", "https://portolan.example/under", "https://", "https://ana@portolan.example"} {
-		if _, err := New(Options{PublicURL: bad, Assets: b.server.Assets}); err == nil {
-			t.Errorf("%s was taken", bad)
-		}
-	}
-}
-
-// TestInvitationsEndWithTheirAdmin: nobody comes back by a link that they made
-// before they were put out.
 func TestInvitationsEndWithTheirAdmin(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
