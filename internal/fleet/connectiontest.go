@@ -92,6 +92,12 @@ type ConnectionTest struct {
 	Unrecognised  bool // whether this is the cluster of the earlier tests could not be told; not stored
 }
 
+// DueTest is a cluster that is due for a test.
+type DueTest struct {
+	ClusterID string
+	By        string // e-mail address of who asked for it; "" = nobody did
+}
+
 // ExpiryWarning is how long before its end a credential is warned of: long
 // enough to get a new one by way of somebody else.
 const ExpiryWarning = 14 * 24 * time.Hour

@@ -207,7 +207,9 @@ func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string) erro
 		c := row.cluster()
 		c.CredentialHash = hash
 		if _, err := tx.Exec(ctx, `
-			UPDATE clusters SET credential_hash = $2, fingerprint = $3, test_wanted = $2 <> '' WHERE id = $1`,
+			UPDATE clusters SET credential_hash = $2, fingerprint = $3, test_wanted = $2 <> '',
+				test_wanted_by = CASE WHEN test_wanted THEN test_wanted_by ELSE '' END
+			WHERE id = $1`,
 			id, hash, c.Fingerprint()); err != nil {
 			return err
 		}

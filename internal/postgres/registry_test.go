@@ -3,7 +3,9 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,8 +243,21 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	b.must(err)
 	due, err := b.DueTests(t.Context(), 10*time.Minute, 0)
 	b.must(err)
-	if fmt.Sprint(due) != "[changed due]" {
+	if want := []fleet.DueTest{{ClusterID: "changed"}, {ClusterID: "due"}}; !slices.Equal(due, want) {
 		t.Fatalf("due: %v", due)
+	}
+
+	// Who asks for a test that is not wanted yet is named with it.
+	b.must(b.WantTests(t.Context(), []string{"due", "fresh"}, "first@example.org"))
+	b.must(b.WantTests(t.Context(), []string{"due", "changed"}, "second@example.org"))
+	due, err = b.DueTests(t.Context(), 10*time.Minute, 0)
+	b.must(err)
+	by := map[string]string{}
+	for _, d := range due {
+		by[d.ClusterID] = d.By
+	}
+	if want := map[string]string{"due": "first@example.org", "fresh": "first@example.org", "changed": "second@example.org"}; !maps.Equal(by, want) {
+		t.Fatalf("who asked: %v", by)
 	}
 }
 
@@ -280,6 +295,13 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 	due(true)
 	b.tested("c1", fleet.TestOK)
 	due(false)
+
+	// Who asked for the last one did not ask for what is due by itself.
+	b.must(b.DropTest(t.Context(), begin(c)))
+	if all, err := b.DueTests(t.Context(), time.Hour, 0); err != nil || len(all) != 1 || all[0].By != "" {
+		t.Fatalf("due: %v, %v", all, err)
+	}
+	b.tested("c1", fleet.TestOK)
 
 	// A test that dies says nothing about the cluster.
 	begin(c)

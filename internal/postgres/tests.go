@@ -75,8 +75,10 @@ func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, 
 			return orNotFound(err, "There is no such cluster.")
 		}
 		// A trial says nothing about the cluster, whether it ends or not.
-		if _, err := tx.Exec(ctx, `UPDATE clusters SET test_wanted = test_wanted OR NOT $2 WHERE id = $1`, t.ClusterID, t.Trial); err != nil {
-			return err
+		if !t.Trial {
+			if err := wantTests(ctx, tx, []string{t.ClusterID}, t.Actor); err != nil {
+				return err
+			}
 		}
 		return ring(ctx, tx, clusterBell(t.ClusterID))
 	})
@@ -240,23 +242,30 @@ func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, 
 	return namespace, uid, wrap("pinned identity", err)
 }
 
-// WantTests makes clusters due for a test.
-func (db *DB) WantTests(ctx context.Context, ids []string) error {
-	_, err := db.pool.Exec(ctx, `UPDATE clusters SET test_wanted = true WHERE id = ANY($1)`, ids)
-	return wrap("want tests", err)
+// WantTests makes clusters due for a test that by has asked for; "" = nobody
+// did. Whoever asked first for one that is wanted already stays named.
+func (db *DB) WantTests(ctx context.Context, ids []string, by string) error {
+	return wrap("want tests", wantTests(ctx, db.pool, ids, by))
 }
 
-// DueTests returns the ids of enabled clusters whose latest test of the present
+func wantTests(ctx context.Context, q querier, ids []string, by string) error {
+	_, err := q.Exec(ctx, `
+		UPDATE clusters SET test_wanted = true, test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
+		WHERE id = ANY($1)`, ids, by)
+	return err
+}
+
+// DueTests returns the enabled clusters whose latest test of the present
 // configuration ended longer than interval ago, the longest first, and before
 // them those for which a test is wanted: one that somebody asked for, that
 // never came to its end, or of a mounted kubeconfig that has changed. None has a
 // test running. limit 0 = all.
-func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) ([]string, error) {
-	ids, err := column[string](ctx, db.pool, `
-		SELECT c.id FROM clusters c
+func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) ([]fleet.DueTest, error) {
+	due, err := many[fleet.DueTest](ctx, db.pool, `
+		SELECT c.id AS cluster_id, CASE WHEN c.test_wanted THEN c.test_wanted_by ELSE '' END AS by FROM clusters c
 		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval)
 			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running'
 				AND t.started_at + t.deadline + $2::interval > now())
 		ORDER BY c.test_wanted DESC, c.tested_at LIMIT NULLIF($3, 0)`, interval, testGrace, limit)
-	return ids, wrap("due tests", err)
+	return due, wrap("due tests", err)
 }

@@ -237,6 +237,16 @@ func (b *bundle) tested(id string, state fleet.TestState) {
 	b.until("the test has ended", func() bool { return !b.status(id).Running })
 }
 
+// wantAskedBy looks at who the latest tests say has asked for them.
+func (b *bundle) wantAskedBy(email string, ids ...string) {
+	b.t.Helper()
+	for _, id := range ids {
+		if test := b.status(id).Test; test.Actor != email || test.Trigger != fleet.TriggerPerson {
+			b.t.Errorf("the test of %s was asked for by %q (%s)", id, test.Actor, test.Trigger)
+		}
+	}
+}
+
 // poll lets the registry look at files and due tests until the test ends.
 func (b *bundle) poll() {
 	ctx, stop := context.WithCancel(context.Background())

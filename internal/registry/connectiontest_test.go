@@ -29,6 +29,7 @@ func TestATestThatIsCutShortSaysNothing(t *testing.T) {
 	b.begun()
 	b.tester.end <- fleet.TestFailed
 	b.until("the result is there", func() bool { s := b.status("c1"); return s.WhyNotTarget() == "failed at connect" })
+	b.wantAskedBy(admin.Email, "c1")
 }
 
 func TestAllAreTestedHoweverLittleRoomThereIs(t *testing.T) {
@@ -65,6 +66,7 @@ func TestAllAreTestedHoweverLittleRoomThereIs(t *testing.T) {
 		}
 		return targets == 5
 	})
+	b.wantAskedBy(admin.Email, "c0", "c1", "c2", "c3", "c4")
 	b.until("no test is left", func() bool { s := b.status("off"); return s.TestState() == fleet.TestOK })
 	select {
 	case r := <-b.tester.began:

@@ -60,12 +60,13 @@ type Store interface {
 	// PinnedIdentity returns the namespace and UID of the newest passed test
 	// that had one, for the cluster's present credential mode; "" = none.
 	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
-	// WantTests makes clusters due for a test.
-	WantTests(ctx context.Context, ids []string) error
-	// DueTests returns the ids of at most limit enabled clusters without a
-	// running test whose latest test of the present configuration ended longer
-	// than interval ago, after those for which a test is wanted.
-	DueTests(ctx context.Context, interval time.Duration, limit int) ([]string, error)
+	// WantTests makes clusters due for a test that by has asked for. Whoever
+	// asked first for one that is wanted already stays named.
+	WantTests(ctx context.Context, ids []string, by string) error
+	// DueTests returns at most limit enabled clusters without a running test
+	// whose latest test of the present configuration ended longer than interval
+	// ago, after those for which a test is wanted, with who asked for it.
+	DueTests(ctx context.Context, interval time.Duration, limit int) ([]fleet.DueTest, error)
 	// KnownIdentity is PinnedIdentity whatever the credential mode was.
 	KnownIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
 	// TakeCredential puts the credential of c, which trial has tested, in the

@@ -30,7 +30,7 @@ func (r *Registry) startOrWait(ctx context.Context, id, by string) error {
 	if !status.Cluster.Enabled { // nothing tests it by itself
 		return fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
 	}
-	return r.Store.WantTests(ctx, []string{id})
+	return r.Store.WantTests(ctx, []string{id}, by)
 }
 
 // TestAll has every enabled cluster tested that has no test running: a few at a
@@ -46,7 +46,7 @@ func (r *Registry) TestAll(ctx context.Context, actor fleet.Actor) (wanted int, 
 			ids = append(ids, s.Cluster.ID)
 		}
 	}
-	if err := r.Store.WantTests(ctx, ids); err != nil {
+	if err := r.Store.WantTests(ctx, ids, actor.Email); err != nil {
 		return 0, err
 	}
 	r.running.Go(func() { r.drain(r.ctx) })
@@ -257,11 +257,15 @@ func (r *Registry) startDue(ctx context.Context) (more bool) {
 	if err != nil && ctx.Err() == nil {
 		r.Logger.ErrorContext(ctx, "read due tests", "err", err)
 	}
-	for _, id := range due {
+	for _, d := range due {
 		if r.pace.Wait(ctx) != nil {
 			return false
 		}
-		if r.startQuietly(ctx, id, fleet.TriggerSchedule) {
+		trigger := fleet.TriggerSchedule
+		if d.By != "" {
+			trigger = fleet.TriggerPerson
+		}
+		if r.startQuietly(ctx, d.ClusterID, trigger, d.By) {
 			return true // the rest stay due
 		}
 	}
@@ -277,15 +281,15 @@ func (r *Registry) noticeFile(ctx context.Context, c *fleet.Cluster) error {
 		return err
 	}
 	if c.CredentialHash != before && c.CredentialHash != "" && c.Enabled {
-		r.startQuietly(ctx, c.ID, fleet.TriggerFile)
+		r.startQuietly(ctx, c.ID, fleet.TriggerFile, "")
 	}
 	return nil
 }
 
-// startQuietly starts a test that nobody asked for, unless one runs already, and
-// reports whether there was no room for it.
-func (r *Registry) startQuietly(ctx context.Context, id string, trigger fleet.TestTrigger) (full bool) {
-	err := r.startInSlot(ctx, id, trigger, "", false)
+// startQuietly starts a test that nobody waits for, unless one runs already, and
+// reports whether there was no room for it. by = who asked for it, "" = nobody.
+func (r *Registry) startQuietly(ctx context.Context, id string, trigger fleet.TestTrigger, by string) (full bool) {
+	err := r.startInSlot(ctx, id, trigger, by, false)
 	if full = errors.Is(err, errNoSlot); full || err == nil || fleet.CodeOf(err) != "" || ctx.Err() != nil {
 		return full
 	}
