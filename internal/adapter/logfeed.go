@@ -324,6 +324,7 @@ func (f *feed) finish(ctx context.Context) {
 
 type containerState struct {
 	ended, running bool
+	startedAt      int64 // of the present run, in nanoseconds and whole seconds
 	restarts       int32
 }
 
@@ -347,7 +348,10 @@ func (f *feed) inspect(ctx context.Context) (containerState, error) {
 		s.ended = pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
 		return s, nil
 	}
-	s.running, s.restarts = status.State.Running != nil, status.RestartCount
+	s.restarts = status.RestartCount
+	if run := status.State.Running; run != nil {
+		s.running, s.startedAt = true, run.StartedAt.UnixNano()
+	}
 	over := pod.Deleting() || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
 	s.ended = over && status.State.Terminated != nil
 	return s, nil
@@ -410,7 +414,10 @@ func (f *feed) follow(ctx context.Context) error {
 		}
 		gap := ""
 		if skip.state == skipMissed {
-			gap, skip.state = rotationGap, skipFound
+			skip.state = skipFound
+			if !f.toldSince(skip.after) {
+				gap = rotationGap
+			}
 		}
 		// A node that cannot send as fast as the container prints goes on
 		// with the newest file when it gets there, and says nothing. It shows

@@ -77,22 +77,22 @@ func (f *feed) watchRotation(ctx context.Context, leave func()) {
 // whether lines wait in a new file while none arrive.
 func (f *feed) leftBehind(ctx context.Context) bool {
 	begins, err := f.source.begins(ctx)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err != nil || begins == 0 || f.newest == 0 {
+	if err != nil {
 		return false // following the log will show what the matter is
 	}
-	for received := int64(-1); f.newest < begins; {
-		if received == f.received {
+	if begins == 0 {
+		f.noteEmptied(ctx)
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.newest == 0 {
+		return false
+	}
+	for f.newest < begins {
+		if f.idle(ctx) {
 			return true
 		}
-		received = f.received
-		f.mu.Unlock()
-		select {
-		case <-time.After(rotationGrace):
-		case <-ctx.Done():
-		}
-		f.mu.Lock()
 		if ctx.Err() != nil {
 			return false
 		}
@@ -104,4 +104,38 @@ func (f *feed) leftBehind(ctx context.Context) bool {
 	}
 	f.begins = begins
 	return false
+}
+
+// idle waits for the time in which lines would arrive, and reports whether none
+// did; f.mu is held before and after.
+func (f *feed) idle(ctx context.Context) bool {
+	received := f.received
+	f.mu.Unlock()
+	select {
+	case <-time.After(rotationGrace):
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	return received == f.received && ctx.Err() == nil
+}
+
+// noteEmptied tells the viewers that a log which had lines has none now, once:
+// the next line may be long in coming.
+func (f *feed) noteEmptied(ctx context.Context) {
+	state, err := f.inspect(ctx)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// Another run of the container has a log of its own.
+	if err != nil || !state.running || f.newest < state.startedAt || f.gapAt > f.newest || !f.idle(ctx) {
+		return
+	}
+	f.tell(item{source: &f.source, gap: rotationGap})
+	f.gapAt, f.begins = f.newest+1, 0
+}
+
+// toldSince reports whether viewers know of a gap right after m.
+func (f *feed) toldSince(m mark) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.gapAt > m.at
 }

@@ -343,6 +343,21 @@ func TestLogReadingIsAsFastAsKubectl(t *testing.T) {
 	}
 }
 
+// manyLines are more than a node keeps in one file of a log, and than the
+// connections on the way to its reader can hold.
+const manyLines = 250_000
+
+// logBegins returns the first line of the log's newest file, "" while it has none.
+func (w *world) logBegins(pod corev1.Pod) string {
+	w.t.Helper()
+	limit := int64(30)
+	raw, err := w.look.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Timestamps: true, LimitBytes: &limit}).DoRaw(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(raw)
+}
+
 // A follow that the node holds at the end of a rotated file is the one that
 // kubelets make when their reader reaches that end only after the rotation.
 func TestARotatedLogGoesOnAndSaysThatLinesMayBeMissing(t *testing.T) {
@@ -355,34 +370,57 @@ func TestARotatedLogGoesOnAndSaysThatLinesMayBeMissing(t *testing.T) {
 	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
 
 	pod := w.pods(wl)[0]
-	begins := func() string {
-		limit := int64(30)
-		raw, err := w.look.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Timestamps: true, LimitBytes: &limit}).DoRaw(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(raw)
+	before := w.logBegins(pod)
+	// The reader comes back to a log that it has not read to its end, and reads
+	// no further until the node has begun another file. When the node has done
+	// that already, there is nothing to come back to: once more.
+	for behind := false; !behind; {
+		r.lines, r.gaps = nil, nil
+		proxy.Reset()
+		w.print(wl, manyLines)
+		proxy.Restore()
+		r.until(t, s, func(r *reading) bool {
+			behind = len(numbered(r.lines, manyLines)) > 0
+			return behind || len(r.gaps) > 0
+		})
 	}
-	before := begins()
-	// The reader comes back to more than the connections on the way can hold,
-	// and reads no further until the node has begun another file.
-	const many = 250_000
-	proxy.Reset()
-	w.print(wl, many)
-	proxy.Restore()
-	r.until(t, s, func(r *reading) bool {
-		return len(r.lines) > 0 && strings.Contains(r.lines[len(r.lines)-1], "of 250000")
-	})
 	proxy.BlackHole()
 	eventually(t, "the node rotates the log", func() bool {
 		w.print(wl, 1)
-		now := begins()
+		now := w.logBegins(pod)
 		return now != "" && now != before
 	})
 	proxy.Restore()
 	w.print(wl, 7)
 	r.until(t, s, func(r *reading) bool { return len(r.gaps) > 0 && len(numbered(r.lines, 7)) == 7 })
-	t.Logf("%d of %d lines came; gaps %q", len(numbered(r.lines, many)), many, r.gaps)
+	t.Logf("%d of %d lines came; gaps %q", len(numbered(r.lines, manyLines)), manyLines, r.gaps)
+}
+
+func TestALogThatWasRotatedMeanwhileSaysSoBeforeItsNextLine(t *testing.T) {
+	t.Parallel()
+	w, wl, _ := printer(t)
+	proxy, raw := clustertest.ThroughProxy(t, w.raw)
+	w.use(raw, Options{LogRotationInterval: time.Second})
+	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 100})
+	var r reading
+	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+	pod := w.pods(wl)[0]
+	proxy.Reset()
+	w.print(wl, manyLines)
+	eventually(t, "the log's newest file is empty", func() bool {
+		if w.logBegins(pod) == "" {
+			return true
+		}
+		w.print(wl, 1000) // what came after a rotation makes for the next one
+		return false
+	})
+	proxy.Restore()
+	r.until(t, s, func(r *reading) bool { return len(r.gaps) > 0 })
+	w.print(wl, 7)
+	r.until(t, s, func(r *reading) bool { return len(numbered(r.lines, 7)) == 7 })
+	if len(r.gaps) != 1 {
+		t.Errorf("told of the same lines: %q", r.gaps)
+	}
 }
 
 func TestAttack13LineReaderCutsWhatIsTooLong(t *testing.T) {
