@@ -43,14 +43,39 @@ type Allowance struct {
 	Word string
 }
 
-// FoundConfig is a kubeconfig of the mounted folder that no cluster uses.
+// FoundConfig is a kubeconfig of the mounted folder with contexts that no
+// cluster uses.
 type FoundConfig struct {
 	Path     string // relative to the root
-	Context  string
-	Contexts []string
-	Server   string
+	Context  string // the one that Register is about
+	Server   string // of Context
+	Contexts []FoundContext
+	Used     int    // further contexts, which clusters use
 	Problem  string // why it cannot be used; Register is then empty
 	Register string // address of the form, filled in
+}
+
+// FoundContext is a context that can be registered.
+type FoundContext struct {
+	Name     string
+	Register string // address of the form, filled in
+}
+
+// otherContexts are the contexts of f beside the one that is named first, as
+// many of them as a line holds, and how many more there are.
+func otherContexts(f FoundConfig) (shown []FoundContext, more int) {
+	const held = 4
+	for _, c := range f.Contexts {
+		if c.Name == f.Context {
+			continue
+		}
+		if len(shown) < held {
+			shown = append(shown, c)
+		} else {
+			more++
+		}
+	}
+	return shown, more
 }
 
 // FoundForm registers several contexts at once. Its form has the field

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -228,24 +229,38 @@ func TestB5FoundKubeconfigsAreOffered(t *testing.T) {
 	if !list.says(name, "found", "not registered") {
 		t.Fatalf("%s is not offered: %s", name, clipped(list.text()))
 	}
-	// One click leads to a form that is filled in.
-	var form fields
-	for _, a := range elements(list.root, "a") {
-		href := attr(a, "href")
-		if !strings.HasPrefix(href, "/admin/clusters/new?") || !strings.Contains(href, name) {
-			continue
+	// One click leads to a form that is filled in, for each context.
+	offered := func() map[string]fields {
+		forms := map[string]fields{}
+		for _, a := range elements(p.read(t, "/admin/clusters").root, "a") {
+			href := attr(a, "href")
+			if !strings.HasPrefix(href, "/admin/clusters/new?") || !strings.Contains(href, name) {
+				continue
+			}
+			if f, ok := p.read(t, href).form("/admin/clusters"); ok {
+				forms[f["context"]] = f
+			}
 		}
-		if f, ok := p.read(t, href).form("/admin/clusters"); ok {
-			form = f
+		return forms
+	}
+	forms := offered()
+	if len(forms) != 2 || forms["a-second-one"] == nil {
+		t.Fatalf("forms are offered for %v", slices.Sorted(maps.Keys(forms)))
+	}
+	for _, form := range forms {
+		if form["kubeconfig_path"] != name || form["credential_mode"] != "mounted" || form["id"] == "" || form["label"] == "" {
+			t.Errorf("the form is not filled in: %v", form)
 		}
 	}
-	if form == nil {
-		t.Fatal("no link to a form for it")
+	// Each stops being offered when it is registered.
+	for context := range forms {
+		id := clustertest.UniqueName("of-found")
+		expect(t, p.post(t, "/admin/clusters", forms[context].but(fields{"id": id, "namespace": "default"})), http.StatusSeeOther)
+		delete(forms, context)
+		if left := offered(); !slices.Equal(slices.Sorted(maps.Keys(left)), slices.Sorted(maps.Keys(forms))) {
+			t.Errorf("after %s was registered, %v are offered", context, slices.Sorted(maps.Keys(left)))
+		}
 	}
-	if form["kubeconfig_path"] != name || form["credential_mode"] != "mounted" || form["id"] == "" || form["label"] == "" {
-		t.Errorf("the form is not filled in: %v", form)
-	}
-	expect(t, p.post(t, "/admin/clusters", form.but(fields{"id": name, "namespace": "default"})), http.StatusSeeOther)
 	if list := p.read(t, "/admin/clusters"); list.has("data-found", name) {
 		t.Error("registered, and still offered as not registered")
 	}

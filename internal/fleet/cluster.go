@@ -100,6 +100,13 @@ type Cluster struct {
 	UpdatedAt time.Time
 }
 
+// KubeconfigUse is that a cluster uses a kubeconfig.
+type KubeconfigUse struct {
+	Path    string // of a mounted one; "" = it is stored
+	Hash    string // Cluster.CredentialHash
+	Context string // "" = the current one
+}
+
 // TargetName is how operators and forms name the cluster as a target.
 func (c *Cluster) TargetName() string { return TargetPrefix + c.ID }
 

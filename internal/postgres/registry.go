@@ -64,14 +64,13 @@ func (db *DB) MountedClusters(ctx context.Context) ([]fleet.Cluster, error) {
 	return out, nil
 }
 
-// KubeconfigsInUse returns the paths of all mounted kubeconfigs, and the hashes
-// of those and of all stored ones.
-func (db *DB) KubeconfigsInUse(ctx context.Context) (paths, hashes []string, err error) {
-	err = db.pool.QueryRow(ctx, `
-		SELECT coalesce(array_agg(kubeconfig_path) FILTER (WHERE credential_mode = 'mounted'), '{}'),
-			coalesce(array_agg(DISTINCT credential_hash), '{}')
-		FROM clusters`).Scan(&paths, &hashes)
-	return paths, hashes, wrap("kubeconfigs in use", err)
+// KubeconfigUses returns how clusters use the mounted kubeconfigs of these
+// paths, and mounted or stored ones of these hashes.
+func (db *DB) KubeconfigUses(ctx context.Context, paths, hashes []string) ([]fleet.KubeconfigUse, error) {
+	uses, err := many[fleet.KubeconfigUse](ctx, db.pool, `
+		SELECT DISTINCT kubeconfig_path AS path, credential_hash AS hash, context FROM clusters
+		WHERE kubeconfig_path = ANY($1) OR credential_hash = ANY($2)`, orEmpty(paths), orEmpty(hashes))
+	return uses, wrap("kubeconfig uses", err)
 }
 
 // Targets returns the clusters that workloads may be deployed to, by label, at

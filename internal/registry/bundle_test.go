@@ -62,7 +62,11 @@ func (f *folder) List() ([]registry.Found, error) {
 	defer f.mu.Unlock()
 	var out []registry.Found
 	for path, text := range f.files {
-		out = append(out, registry.Found{Path: path, Hash: hash(text), Contexts: []registry.Context{{Name: "main"}}})
+		found := registry.Found{Path: path, Hash: hash(text), Contexts: []registry.Context{{Name: "main", Current: true}}}
+		if strings.HasPrefix(text, "two contexts") {
+			found.Contexts = append(found.Contexts, registry.Context{Name: "other"})
+		}
+		out = append(out, found)
 	}
 	return out, nil
 }

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,5 +116,28 @@ func TestB5FilesThatNoClusterUsesAreFound(t *testing.T) {
 	b.register("c2", "credential_mode", "encrypted", "kubeconfig_path", "", "kubeconfig", "kubeconfig 2")
 	if found, err = b.Found(t.Context()); err != nil || len(found) > 0 {
 		t.Fatalf("found %+v, %v: a copy of it is registered", found, err)
+	}
+
+	// Each context of a file counts for itself.
+	b.folder.put("both", "two contexts")
+	for _, used := range []struct {
+		context string
+		left    []string
+	}{{"", []string{"other"}}, {"main", []string{"other"}}, {"other", nil}} {
+		b.register("c-"+used.context+"3", "kubeconfig_path", "both", "context", used.context)
+		found, err := b.Found(t.Context())
+		b.must(err)
+		var left []string
+		for _, f := range found {
+			for _, c := range f.Contexts {
+				left = append(left, c.Name)
+			}
+			if f.Used != 1 {
+				t.Errorf("%d contexts are said to be used", f.Used)
+			}
+		}
+		if !slices.Equal(left, used.left) {
+			t.Errorf("with %q registered too, %v are found", used.context, left)
+		}
 	}
 }

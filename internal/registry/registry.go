@@ -73,6 +73,7 @@ type Found struct {
 	Path     string // relative to the folder
 	Hash     string // hex SHA-256 of its bytes; "" = not readable
 	Contexts []Context
+	Used     int    // further contexts of it, which clusters use
 	Problem  string // why it cannot be read; "" = it can
 }
 
@@ -169,20 +170,41 @@ func (r *Registry) Kubeconfig(ctx context.Context, c *fleet.Cluster) ([]byte, er
 	return raw, nil
 }
 
-// Found returns the kubeconfigs of the mounted folder that no cluster uses,
-// neither by its path nor as a copy of it.
+// Found returns the kubeconfigs of the mounted folder with those of their
+// contexts that no cluster uses, neither by the path nor as a copy of the file.
 func (r *Registry) Found(ctx context.Context) ([]Found, error) {
 	files, err := r.Kubeconfigs.List()
 	if err != nil || len(files) == 0 {
 		return nil, err
 	}
-	paths, hashes, err := r.Store.KubeconfigsInUse(ctx)
+	var paths, hashes []string
+	for _, f := range files {
+		paths = append(paths, f.Path)
+		if f.Hash != "" {
+			hashes = append(hashes, f.Hash)
+		}
+	}
+	uses, err := r.Store.KubeconfigUses(ctx, paths, hashes)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(files, func(f Found) bool {
-		return slices.Contains(paths, f.Path) || f.Hash != "" && slices.Contains(hashes, f.Hash)
-	}), nil
+	var out []Found
+	for _, f := range files {
+		of := slices.DeleteFunc(slices.Clone(uses), func(u fleet.KubeconfigUse) bool {
+			return u.Path != f.Path && (f.Hash == "" || u.Hash != f.Hash)
+		})
+		all := len(f.Contexts)
+		f.Contexts = slices.DeleteFunc(f.Contexts, func(c Context) bool {
+			return slices.ContainsFunc(of, func(u fleet.KubeconfigUse) bool {
+				return u.Context == c.Name || u.Context == "" && (c.Current || all == 1)
+			})
+		})
+		f.Used = all - len(f.Contexts)
+		if len(of) == 0 || len(f.Contexts) > 0 {
+			out = append(out, f)
+		}
+	}
+	return out, nil
 }
 
 // RBAC returns the YAML of the least role that the cluster's present

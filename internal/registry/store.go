@@ -37,9 +37,9 @@ type Store interface {
 	AllClusters(ctx context.Context) ([]fleet.Status, error)
 	// MountedClusters returns every cluster whose kubeconfig is a mounted file.
 	MountedClusters(ctx context.Context) ([]fleet.Cluster, error)
-	// KubeconfigsInUse returns the paths of all mounted kubeconfigs, and the
-	// hashes of those and of all stored ones.
-	KubeconfigsInUse(ctx context.Context) (paths, hashes []string, err error)
+	// KubeconfigUses returns how clusters use the mounted kubeconfigs of these
+	// paths, and mounted or stored ones of these hashes.
+	KubeconfigUses(ctx context.Context, paths, hashes []string) ([]fleet.KubeconfigUse, error)
 	// Credential returns the sealed kubeconfig of an encrypted cluster; CodeNotFound.
 	Credential(ctx context.Context, id string) (fleet.SealedCredential, error)
 

@@ -27,6 +27,9 @@ func (s *Server) newCluster(w http.ResponseWriter, r *http.Request) error {
 	form := startingCluster(clip(q.Get("path"), 1024), clip(q.Get("context"), 253))
 	if form["kubeconfig_path"] != "" {
 		if contexts, err := s.Registry.Inspect(r.Context(), form); err == nil {
+			if form["context"] != "" {
+				form = foundForm(form["kubeconfig_path"], form["context"], len(contexts) > 1)
+			}
 			describe(form, contexts)
 		}
 	}

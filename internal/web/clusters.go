@@ -55,9 +55,9 @@ func (s *Server) found(r *http.Request, v *views.Clusters) {
 		return
 	}
 	for _, f := range files {
-		row := views.FoundConfig{Path: f.Path, Problem: f.Problem}
+		row := views.FoundConfig{Path: f.Path, Problem: f.Problem, Used: f.Used}
 		for _, c := range f.Contexts {
-			row.Contexts = append(row.Contexts, c.Name)
+			row.Contexts = append(row.Contexts, views.FoundContext{Name: c.Name, Register: address("/admin/clusters/new", "path", f.Path, "context", c.Name)})
 			if c.Current || row.Context == "" {
 				row.Context, row.Server = c.Name, c.Server
 			}

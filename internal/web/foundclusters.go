@@ -43,7 +43,7 @@ func (s *Server) foundPage(w http.ResponseWriter, r *http.Request, status int, v
 }
 
 func foundRow(f registry.Found, c registry.Context) views.FoundRow {
-	form := foundForm(f.Path, c.Name, len(f.Contexts) > 1)
+	form := foundForm(f.Path, c.Name, len(f.Contexts)+f.Used > 1)
 	return views.FoundRow{
 		Path: f.Path, Context: c.Name, Server: c.Server, ID: form["id"], Provider: form["provider"],
 		Picked: c.Refusal == "", Refusal: c.Refusal,
