@@ -78,9 +78,10 @@ func (s *Service) AcceptInvite(ctx context.Context, token, password, address str
 	if err := ValidatePassword(password); err != nil {
 		problems.Add("password", "%s", err)
 	}
-	inv, err := s.store.InviteByToken(ctx, hashToken(strings.TrimSpace(token)))
+	hash := hashToken(strings.TrimSpace(token))
+	inv, err := s.store.InviteByToken(ctx, hash)
 	if fleet.CodeOf(err) == fleet.CodeNotFound {
-		return fleet.User{}, s.wrongInvite(ctx, entry, problems)
+		return fleet.User{}, s.wrongInvite(ctx, entry, hash, problems)
 	}
 	if err != nil {
 		return fleet.User{}, err
@@ -100,7 +101,7 @@ func (s *Service) AcceptInvite(ctx context.Context, token, password, address str
 	entry.Diff = map[string][2]string{"role": {"", string(inv.Role)}}
 	err = s.store.AcceptInvite(ctx, inv.ID, u, entry)
 	if fleet.CodeOf(err) == fleet.CodeNotFound { // somebody was faster with the same link
-		return u, s.wrongInvite(ctx, entry, problems)
+		return u, s.wrongInvite(ctx, entry, hash, problems)
 	}
 	if err != nil {
 		return u, s.refused(ctx, entry, err)
@@ -108,8 +109,26 @@ func (s *Service) AcceptInvite(ctx context.Context, token, password, address str
 	return s.store.UserByEmail(ctx, u.Email) // the epoch is the store's to begin
 }
 
-func (s *Service) wrongInvite(ctx context.Context, entry fleet.AuditEntry, problems fleet.Problems) error {
+// inviteEndings are the reasons in the record.
+var inviteEndings = map[fleet.InviteEnding]string{
+	fleet.InviteUsed:      "the invitation has been used already",
+	fleet.InviteWithdrawn: "the invitation was withdrawn",
+	fleet.InviteReplaced:  "a later invitation took the place of this one",
+	fleet.InviteExpired:   "the time of the invitation is over",
+	fleet.InviteUnknown:   "there is no invitation of this link",
+}
+
+// wrongInvite is the answer to a link that does not work. The record says why;
+// whoever has the link is told no more than what to do.
+func (s *Service) wrongInvite(ctx context.Context, entry fleet.AuditEntry, hash []byte, problems fleet.Problems) error {
+	email, why, err := s.store.InviteEnded(ctx, hash)
+	if err != nil {
+		return err
+	}
 	problems.Add("token", "is not that of an open invitation: it has been used or withdrawn, or its time is over; ask for a new one")
-	entry.Fold = fold(entry.Action, entry.Address)
-	return s.refused(ctx, entry, problems.Err())
+	entry.Actor, entry.Target, entry.Diff = "", "user/"+email, nil
+	entry.Outcome, entry.Reason = "refused", inviteEndings[why]
+	entry.Fold = fold(entry.Action, entry.Address+" "+string(why)+" "+email)
+	s.audit(ctx, entry)
+	return problems.Err()
 }

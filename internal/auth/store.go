@@ -39,6 +39,8 @@ type Store interface {
 	InviteByID(ctx context.Context, id string) (fleet.Invite, error)
 	// InviteByToken returns one that has not ended yet; CodeNotFound.
 	InviteByToken(ctx context.Context, tokenHash []byte) (fleet.Invite, error)
+	// InviteEnded tells why a link does not work, and whose invitation it was.
+	InviteEnded(ctx context.Context, tokenHash []byte) (email string, why fleet.InviteEnding, err error)
 	// WithdrawInvite deletes an invitation; CodeNotFound.
 	WithdrawInvite(ctx context.Context, id string, audit fleet.AuditEntry) error
 	// AcceptInvite makes the account of an invitation, which is gone then; one

@@ -64,6 +64,17 @@ type Invite struct {
 	ExpiresAt time.Time
 }
 
+// InviteEnding is why the link of an invitation does not work.
+type InviteEnding string
+
+const (
+	InviteUsed      InviteEnding = "used"
+	InviteWithdrawn InviteEnding = "withdrawn" // also since who made it is no admin any more
+	InviteReplaced  InviteEnding = "replaced"  // by a later one of the same address
+	InviteExpired   InviteEnding = "expired"
+	InviteUnknown   InviteEnding = "unknown" // there is none of that link, or it ended long ago
+)
+
 // Actor is who does something, and from where.
 type Actor struct {
 	Email   string

@@ -42,6 +42,11 @@ func (db *DB) Invite(ctx context.Context, inv fleet.Invite, audit fleet.AuditEnt
 		if taken {
 			return emailTaken(inv.Email)
 		}
+		if _, err := tx.Exec(ctx, endedInvites+`
+			SELECT token_hash, email, CASE WHEN expires_at > now() THEN $2 ELSE 'expired' END FROM invites WHERE email = $1`,
+			inv.Email, fleet.InviteReplaced); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO invites (`+inviteColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (email) DO UPDATE SET id = EXCLUDED.id, role = EXCLUDED.role, token_hash = EXCLUDED.token_hash,
@@ -68,10 +73,22 @@ func (db *DB) InviteByToken(ctx context.Context, tokenHash []byte) (fleet.Invite
 	return fleet.Invite(row), wrap("invite", orNotFound(err, "There is no such invitation."))
 }
 
+// InviteEnded tells why a link does not work, and whose invitation it was:
+// fleet.InviteUnknown and "" where nothing is known of it.
+func (db *DB) InviteEnded(ctx context.Context, tokenHash []byte) (email string, why fleet.InviteEnding, err error) {
+	err = db.pool.QueryRow(ctx, `
+		SELECT email, ending FROM ended_invites WHERE token_hash = $1
+		UNION ALL SELECT email, 'expired' FROM invites WHERE token_hash = $1 AND expires_at <= now() LIMIT 1`, tokenHash).Scan(&email, &why)
+	if absent(err) {
+		return "", fleet.InviteUnknown, nil
+	}
+	return email, why, wrap("ended invite", err)
+}
+
 // WithdrawInvite deletes an invitation; CodeNotFound.
 func (db *DB) WithdrawInvite(ctx context.Context, id string, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
-		if err := deleteInvite(ctx, tx, id); err != nil {
+		if err := endInvite(ctx, tx, id, fleet.InviteWithdrawn); err != nil {
 			return err
 		}
 		return insertAudit(ctx, tx, audit)
@@ -84,7 +101,7 @@ func (db *DB) WithdrawInvite(ctx context.Context, id string, audit fleet.AuditEn
 // CodeConflict.
 func (db *DB) AcceptInvite(ctx context.Context, inviteID string, u fleet.User, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
-		if err := deleteInvite(ctx, tx, inviteID); err != nil {
+		if err := endInvite(ctx, tx, inviteID, fleet.InviteUsed); err != nil {
 			return err
 		}
 		if err := insertUser(ctx, tx, u); err != nil {
@@ -98,8 +115,13 @@ func (db *DB) AcceptInvite(ctx context.Context, inviteID string, u fleet.User, a
 	return wrap("accept invite", err)
 }
 
-func deleteInvite(ctx context.Context, q querier, id string) error {
-	tag, err := q.Exec(ctx, `DELETE FROM invites WHERE id = $1`, id)
+// endedInvites begins a statement that notes what became of invitations.
+const endedInvites = `INSERT INTO ended_invites (token_hash, email, ending) `
+
+func endInvite(ctx context.Context, q querier, id string, why fleet.InviteEnding) error {
+	tag, err := q.Exec(ctx, `
+		WITH gone AS (DELETE FROM invites WHERE id = $1 RETURNING token_hash, email, expires_at)
+		`+endedInvites+`SELECT token_hash, email, CASE WHEN expires_at > now() OR $2 = 'used' THEN $2 ELSE 'expired' END FROM gone`, id, why)
 	if absent(err) || err == nil && tag.RowsAffected() == 0 {
 		return fleet.NotFound("There is no such invitation.")
 	}

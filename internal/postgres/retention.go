@@ -18,6 +18,9 @@ const (
 // invitesKept is how long the list shows an invitation whose time is over.
 const invitesKept = 7 * 24 * time.Hour
 
+// endedInvitesKept is how long the record can tell what became of a link.
+const endedInvitesKept = 90 * 24 * time.Hour
+
 // retentionLock is "retain" as bytes: one process at a time removes.
 const retentionLock int64 = 0x72657461696e
 
@@ -69,7 +72,13 @@ func (db *DB) RemoveOld(ctx context.Context, keep fleet.Retention) (removed flee
 			) SELECT count(*), count(*) FROM gone`},
 		{invitesKept, removedRows, new(int64), `
 			WITH gone AS (
-				DELETE FROM invites WHERE id IN (SELECT id FROM invites WHERE expires_at < $1 LIMIT $2) RETURNING 1
+				DELETE FROM invites WHERE id IN (SELECT id FROM invites WHERE expires_at < $1 LIMIT $2) RETURNING token_hash, email
+			), noted AS (
+				` + endedInvites + `SELECT token_hash, email, 'expired' FROM gone
+			) SELECT count(*), count(*) FROM gone`},
+		{endedInvitesKept, removedRows, new(int64), `
+			WITH gone AS (
+				DELETE FROM ended_invites WHERE token_hash IN (SELECT token_hash FROM ended_invites WHERE at < $1 LIMIT $2) RETURNING 1
 			) SELECT count(*), count(*) FROM gone`},
 	} {
 		if step.kept == 0 {

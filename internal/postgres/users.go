@@ -202,7 +202,10 @@ func (db *DB) RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEnt
 // withdrawInvitesOf keeps somebody who is no admin any more from coming back by
 // a link of their own.
 func withdrawInvitesOf(ctx context.Context, tx pgx.Tx, u fleet.User) error {
-	_, err := tx.Exec(ctx, `DELETE FROM invites WHERE invited_by = $1`, u.Email)
+	_, err := tx.Exec(ctx, `
+		WITH gone AS (DELETE FROM invites WHERE invited_by = $1 RETURNING token_hash, email, expires_at)
+		`+endedInvites+`SELECT token_hash, email, CASE WHEN expires_at > now() THEN $2 ELSE 'expired' END FROM gone`,
+		u.Email, fleet.InviteWithdrawn)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,16 @@ func TestAnInvitationMakesOneAccount(t *testing.T) {
 	if rows := b.audited(fleet.AuditFilter{Action: "user.accept-invite", Outcome: "ok"}); len(rows) != 1 || rows[0].Actor != "ana@example.com" {
 		t.Errorf("%+v", rows)
 	}
+	// The record says what was wrong with a link.
+	refused := func(target, reason string) {
+		t.Helper()
+		rows := b.audited(fleet.AuditFilter{Action: "user.accept-invite", Outcome: "refused", Target: target})
+		if !slices.ContainsFunc(rows, func(e fleet.AuditEntry) bool { return e.Target == target && strings.Contains(e.Reason, reason) }) {
+			t.Errorf("%s: no entry says %q: %+v", target, reason, rows)
+		}
+	}
+	refused("user/", "no invitation of this link")
+	refused("user/ana@example.com", "used already")
 
 	t.Run("a second one ends the first", func(t *testing.T) {
 		old := invited(t, admin, "bo@example.com", fleet.RoleViewer)
@@ -86,6 +97,7 @@ func TestAnInvitationMakesOneAccount(t *testing.T) {
 		if a := b.client().post("/invite", fields{"token": old, "password": password}); a.status != http.StatusUnprocessableEntity {
 			t.Errorf("%d", a.status)
 		}
+		refused("user/bo@example.com", "a later invitation")
 	})
 	t.Run("withdrawn, it is worth nothing", func(t *testing.T) {
 		token := invited(t, admin, "cy@example.com", fleet.RoleViewer)
@@ -99,6 +111,7 @@ func TestAnInvitationMakesOneAccount(t *testing.T) {
 		if a := b.client().post("/invite", fields{"token": token, "password": password}); a.status != http.StatusUnprocessableEntity {
 			t.Errorf("%d", a.status)
 		}
+		refused("user/cy@example.com", "withdrawn")
 	})
 	t.Run("out of date, it is worth nothing", func(t *testing.T) {
 		token := invited(t, admin, "di@example.com", fleet.RoleViewer)
@@ -108,6 +121,7 @@ func TestAnInvitationMakesOneAccount(t *testing.T) {
 		if a := b.client().post("/invite", fields{"token": token, "password": password}); a.status != http.StatusUnprocessableEntity {
 			t.Errorf("%d", a.status)
 		}
+		refused("user/di@example.com", "time of the invitation is over")
 	})
 	t.Run("an address with an account is not invited", func(t *testing.T) {
 		if a := admin.post("/admin/users/invite", fields{"email": "ana@example.com", "role": "viewer"}); a.status != http.StatusConflict {
@@ -148,7 +162,7 @@ func TestNeitherLinkNorPasswordIsKept(t *testing.T) {
 	token := invited(t, admin, "ana@example.com", fleet.RoleViewer)
 	b.client().get("/invite")
 	b.client().post("/invite", fields{"token": token, "password": "a secret of ana's own"})
-	tables := []string{"users", "invites", "sessions", "audit", "login_failures", "settings"}
+	tables := []string{"users", "invites", "ended_invites", "sessions", "audit", "login_failures", "settings"}
 	for _, table := range tables {
 		var text string
 		err := b.db.Pool().QueryRow(t.Context(), `SELECT coalesce(string_agg(t::text, ' '), '') FROM `+table+` t`).Scan(&text)

@@ -1,0 +1,15 @@
+-- +goose Up
+
+-- Who asked for the test that is wanted; '' = nobody did, it is due by itself.
+-- It has a meaning only while test_wanted.
+ALTER TABLE clusters ADD COLUMN test_wanted_by text NOT NULL DEFAULT '';
+
+-- What became of invitations, so that the record can tell a link that was used
+-- from one that never was there. Those that only ran out stay in invites.
+CREATE TABLE ended_invites (
+    token_hash bytea PRIMARY KEY,
+    email      text NOT NULL,
+    ending     text NOT NULL CHECK (ending IN ('used', 'withdrawn', 'replaced', 'expired')),
+    at         timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ended_invites_at_idx ON ended_invites (at);
