@@ -11,10 +11,6 @@ import (
 	"portolan/internal/fleet"
 )
 
-// exportFlush is how many entries are written between two looks at whether
-// their reader still takes them, and still may.
-const exportFlush = 500
-
 // exportAudit gives the record out as CSV or as a JSON object a line.
 func (s *Server) exportAudit(w http.ResponseWriter, r *http.Request, filter fleet.AuditFilter, format string) error {
 	kinds := map[string]string{"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
@@ -45,8 +41,20 @@ func (s *Server) exportAudit(w http.ResponseWriter, r *http.Request, filter flee
 }
 
 func (s *Server) writeAudit(w http.ResponseWriter, r *http.Request, filter fleet.AuditFilter, format string) error {
-	rc := http.NewResponseController(w)
-	buffered := bufio.NewWriterSize(w, 32<<10)
+	asked := time.Now()
+	out := &patientWriter{w: w, rc: http.NewResponseController(w), patience: s.Patience, before: func() error {
+		if time.Since(asked) <= s.Recheck {
+			return nil
+		}
+		asked = time.Now()
+		return s.mayRead(r)
+	}}
+	defer out.end()
+	// The server's own deadlines are those of pages.
+	if err := errors.Join(out.deadline(time.Time{}), supported(out.rc.SetReadDeadline(time.Time{}))); err != nil {
+		return err
+	}
+	buffered := bufio.NewWriterSize(out, 32<<10)
 	write := jsonLines(buffered)
 	if format == "csv" {
 		table := csv.NewWriter(buffered)
@@ -60,30 +68,10 @@ func (s *Server) writeAudit(w http.ResponseWriter, r *http.Request, filter fleet
 		}
 		table.Flush()
 	}
-	patience := func() error {
-		if err := rc.SetWriteDeadline(time.Now().Add(s.Patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		return nil
+	err := s.Reads.EachAuditEntry(r.Context(), filter, write)
+	if err == nil {
+		err = buffered.Flush()
 	}
-	if err := patience(); err != nil {
-		return err
-	}
-	n, asked := 0, time.Now()
-	err := s.Reads.EachAuditEntry(r.Context(), filter, func(e fleet.AuditEntry) error {
-		if n++; n%exportFlush == 0 {
-			if err := patience(); err != nil {
-				return err
-			}
-			if time.Since(asked) > s.Recheck {
-				if err := s.mayRead(r); err != nil {
-					return err
-				}
-				asked = time.Now()
-			}
-		}
-		return write(e)
-	})
 	if err != nil {
 		// The file would look whole: a broken connection tells that it is not.
 		if hasBegun(w) && r.Context().Err() == nil {
@@ -91,7 +79,7 @@ func (s *Server) writeAudit(w http.ResponseWriter, r *http.Request, filter fleet
 		}
 		panic(http.ErrAbortHandler)
 	}
-	return buffered.Flush()
+	return nil
 }
 
 // jsonLines writes entries as JSON lines.
