@@ -41,8 +41,8 @@ func keyring(t *testing.T, text string) *seal.Keyring {
 	return ring
 }
 
-// newVault seals three kubeconfigs and the secrets of some releases with the
-// first of the keys. Releases with an even number are bound as they once were,
+// newVault seals three kubeconfigs, a cloud credential beside two of them and
+// the secrets of some releases with the first of the keys. Releases with an even number are bound as they once were,
 // to the workload alone.
 func newVault(t *testing.T, releases int, keys string) *vault {
 	t.Helper()
@@ -57,10 +57,17 @@ func newVault(t *testing.T, releases int, keys string) *vault {
 	for _, id := range []string{"aks-one", "eks-two", "gke-three"} {
 		sealed, err := ring.Seal([]byte("kubeconfig of "+id), seal.AAD{Purpose: fleet.PurposeKubeconfig, Subject: id})
 		v.must(err)
-		v.must(db.CreateCluster(t.Context(), fleet.Cluster{
+		c := fleet.Cluster{
 			ID: id, Label: id, Provider: fleet.ProviderKubernetes, CredentialMode: fleet.CredentialEncrypted, CredentialHash: "h",
 			Namespace: "apps", Exposure: fleet.Exposure{Mode: fleet.ExposureClusterIP}, Enabled: true,
-		}, &fleet.SealedCredential{KeyID: sealed.KeyID, Sealed: sealed.Data}, fleet.AuditEntry{}))
+		}
+		if cloud := map[string]fleet.Cloud{"eks-two": fleet.CloudAWS, "gke-three": fleet.CloudGoogle}[id]; cloud != "" {
+			secret, err := ring.Seal([]byte("cloud credential of "+id), seal.AAD{Purpose: fleet.PurposeCloudCredential, Subject: id})
+			v.must(err)
+			c.Cloud = fleet.CloudIdentity{Cloud: cloud, Hash: "h"}
+			c.SealedCloud = &fleet.SealedCredential{KeyID: secret.KeyID, Sealed: secret.Data}
+		}
+		v.must(db.CreateCluster(t.Context(), c, &fleet.SealedCredential{KeyID: sealed.KeyID, Sealed: sealed.Data}, fleet.AuditEntry{}))
 	}
 	v.exec(`INSERT INTO workloads (id, name, cluster_id, namespace, runtime, kind, release, replicas, stopped, created_by)
 		VALUES ($1, 'web', 'aks-one', 'apps', 'container', 'Deployment', 1, 1, false, 'op')`, v.workload)
@@ -144,13 +151,16 @@ func (v *vault) opens(keys string) {
 			if err != nil {
 				v.Fatalf("%s %v: %v", kind, value.Row, err)
 			}
-			want := "kubeconfig of " + value.Row[0]
+			want := strings.TrimSuffix(kind, "s") + " of " + value.Row[0]
 			if kind == "release secrets" {
 				want = "secret " + value.Row[1]
 			}
 			if string(text) != want {
 				v.Fatalf("%s %v holds %q", kind, value.Row, text)
 			}
+		}
+		if len(values) == 0 {
+			v.Errorf("there are no %s to try", kind) // whatever is sealed belongs into these tests
 		}
 	}
 }
@@ -164,10 +174,10 @@ func TestKeysAreRotated(t *testing.T) {
 	t.Parallel()
 	before, both, after := key("old", 1), key("new", 2)+","+key("old", 1), key("new", 2)
 	v := newVault(t, 250, before)
-	v.says(false, both, status, "old kubeconfigs 3 due", "old release secrets 250 due", "new - 0 seals, nothing yet")
-	v.says(false, both, rotate, "release secrets: 250 of 250 looked at, 250 sealed anew", "253 values were sealed anew with the key new")
+	v.says(false, both, status, "old kubeconfigs 3 due", "old cloud credentials 2 due", "old release secrets 250 due", "new - 0 seals, nothing yet")
+	v.says(false, both, rotate, "release secrets: 250 of 250 looked at, 250 sealed anew", "cloud credentials: 2 of 2 looked at, 2 sealed anew", "255 values were sealed anew with the key new")
 	v.opens(after)
-	v.says(false, both, status, "new kubeconfigs 3 current", "new release secrets 250 current", "old - 0 unused, can be removed")
+	v.says(false, both, status, "new kubeconfigs 3 current", "new cloud credentials 2 current", "new release secrets 250 current", "old - 0 unused, can be removed")
 	v.says(false, after, rotate, "0 values were sealed anew")
 	if n := v.count(`SELECT count(*) FROM audit WHERE action = 'keys.rotate' AND target = 'key/new' AND outcome = 'ok'`); n != 2 {
 		t.Errorf("%d entries in the record", n)
@@ -184,16 +194,19 @@ func TestMissingAndWrongKeysAreToldApart(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, 3, key("old", 1))
 	v.exec(`UPDATE cluster_credentials SET key_id = 'lost' WHERE cluster_id = 'eks-two'`)
+	// That of another row, which is bound to it.
+	v.exec(`UPDATE cluster_cloud_credentials SET sealed = (SELECT sealed FROM cluster_cloud_credentials WHERE cluster_id = 'eks-two') WHERE cluster_id = 'gke-three'`)
 	v.exec(`UPDATE releases SET sealed_secrets = (SELECT sealed_secrets FROM releases WHERE number = 1) WHERE number = 3`)
 	both := key("new", 2) + "," + key("old", 1)
 	said := v.says(true, both, status,
 		"lost kubeconfigs 1 key missing", `1 of the kubeconfigs are sealed with the key "lost"`,
+		"old cloud credentials 1 does not open", "old cloud credentials 1 due", `1 of the cloud credentials; the key under the id "old"`,
 		"old release secrets 1 does not open", `1 of the release secrets; the key under the id "old"`)
 	if strings.Contains(said, "secret 1") {
 		t.Error("a secret is shown")
 	}
 	// What can be rotated is, and the rest is left as it was.
-	v.says(true, both, rotate, "4 values were sealed anew", `key "lost"`, `id "old"`)
+	v.says(true, both, rotate, "5 values were sealed anew", `key "lost"`, `id "old"`)
 	v.says(true, both, rotate, "0 values were sealed anew")
 	if n := v.count(`SELECT count(*) FROM cluster_credentials WHERE key_id = 'lost'`); n != 1 {
 		t.Error("the value of the missing key is gone")
@@ -270,7 +283,7 @@ func TestRotationLeavesWhatIsSavedMeanwhile(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
 	v.opens(key("new", 2))
-	if !strings.Contains(out.String(), "8 values were sealed anew") {
+	if !strings.Contains(out.String(), "10 values were sealed anew") {
 		t.Errorf("it says:\n%s", out.String())
 	}
 }
