@@ -13,16 +13,23 @@ const portolan = {
 (() => {
   // The words are those of ui.Relative and ui.Took.
   const relative = (then, now) => {
-    const ahead = then > now;
     const s = Math.floor(Math.abs(now - then) / 1000);
-    if (s < 5 && !ahead) return "just now";
+    if (then > now) return s < 60 * 86400 ? `in ${left(s)}` : null;
+    if (s < 5) return "just now";
     let words;
     if (s < 60) words = `${s} s`;
     else if (s < 3600) words = `${Math.floor(s / 60)} min`;
     else if (s < 48 * 3600) words = `${Math.floor(s / 3600)} h`;
     else if (s < 60 * 86400) words = `${Math.floor(s / 86400)} days`;
     else return null;
-    return ahead ? `in ${words}` : `${words} ago`;
+    return `${words} ago`;
+  };
+  const left = (s) => {
+    const two = (n, unit, m, smaller) => (n >= 10 || !m ? `${n} ${unit}` : `${n} ${unit} ${m} ${smaller}`);
+    if (s < 60) return `${s} s`;
+    if (s < 3600) return two(Math.floor(s / 60), "min", s % 60, "s");
+    if (s < 48 * 3600) return two(Math.floor(s / 3600), "h", Math.floor(s / 60) % 60, "min");
+    return two(Math.floor(s / 86400), "days", Math.floor(s / 3600) % 24, "h");
   };
   const took = (ms) => {
     const s = Math.max(0, Math.floor(ms / 1000));
