@@ -74,6 +74,18 @@ func TestEKSFromASealedAccessKey(t *testing.T) {
 	if form := pl.editForm(t); form["aws_access_key_id"] != accessKeyID || form["aws_secret_access_key"] != "" {
 		t.Errorf("the form shows %q and %q", form["aws_access_key_id"], form["aws_secret_access_key"])
 	}
+	// A kubeconfig that leads to the same server keeps the secret; one that leads
+	// elsewhere needs it again.
+	elsewhere := clustertest.Edit(t, stanza, func(c *api.Config) {
+		for _, cluster := range c.Clusters {
+			cluster.Server = "https://127.0.0.1:1"
+		}
+	})
+	if answer := expect(t, pl.tryEdit(t, fields{"kubeconfig": string(elsewhere)}), http.StatusUnprocessableEntity); !answer.says("enter it again") {
+		t.Errorf("a kubeconfig that leads elsewhere is refused for another reason: %s", clipped(answer.text()))
+	}
+	pl.edit(t, fields{"kubeconfig": "# fetched anew\n" + string(stanza)})
+	pl.test(t, "ok")
 	w := pl.deploy(t, nil)
 
 	// Rotated to another key of the same account, which is tested first.

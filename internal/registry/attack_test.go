@@ -39,7 +39,13 @@ func TestAttack02ACloudSecretIsNotRepointed(t *testing.T) {
 	if err := kept(map[string]string{"label": "Another label"}); err != nil {
 		t.Errorf("another label: %v", err)
 	}
-	if err := kept(map[string]string{"kubeconfig": "of a new server", "aws_secret_access_key": "the secret", "version": "2"}); err != nil {
+	if err := kept(map[string]string{"kubeconfig": "renewed, of the good server", "version": "2"}); err != nil {
+		t.Errorf("another kubeconfig that leads to the same server: %v", err)
+	}
+	if err := kept(map[string]string{"context": "another name of it", "version": "3"}); err != nil {
+		t.Errorf("another context that leads to the same server: %v", err)
+	}
+	if err := kept(map[string]string{"kubeconfig": "of a new server", "aws_secret_access_key": "the secret", "version": "4"}); err != nil {
 		t.Errorf("with the secret: %v", err)
 	}
 }

@@ -82,8 +82,12 @@ func (f *folder) Check(raw []byte, _ registry.Reading) error {
 	return nil
 }
 
-// Destination is what follows “of ” in these kubeconfigs.
-func (f *folder) Destination(raw []byte, _ registry.Reading) (string, error) {
+// Destination is what follows “of ” in these kubeconfigs, or their context
+// that leads elsewhere.
+func (f *folder) Destination(raw []byte, r registry.Reading) (string, error) {
+	if r.Context == "evil" {
+		return "the evil server", nil
+	}
 	_, server, _ := strings.Cut(string(raw), "of ")
 	return server, nil
 }

@@ -30,15 +30,19 @@ func (r *Registry) CloudCredential(ctx context.Context, c *fleet.Cluster) (cred 
 
 // holdCloud refuses to send the tokens of a stored cloud credential to wherever
 // another kubeconfig, or another context of it, leads: whoever changes that
-// enters the secret again.
-func holdCloud(c, before fleet.Cluster, problems fleet.Problems) {
+// enters the secret again. One that leads to the same server as before, known
+// by the same authority and over the same proxy, changes nothing about it.
+func (r *Registry) holdCloud(c, before fleet.Cluster, raw []byte, problems fleet.Problems) {
 	if c.SealedCloud != nil || !c.Cloud.Sealed() || c.CredentialHash == before.CredentialHash && c.Context == before.Context {
+		return
+	}
+	if to, err := r.Kubeconfigs.Destination(raw, reading(&c)); err == nil && to != "" && to == before.Cloud.Destination {
 		return
 	}
 	field := map[fleet.Cloud]string{
 		fleet.CloudAWS: "aws_secret_access_key", fleet.CloudGoogle: "gcp_service_account", fleet.CloudAzure: "azure_client_secret",
 	}[c.Cloud.Cloud]
-	problems.Add(field, "enter it again: with another kubeconfig or context, tokens made from it would go to another server")
+	problems.Add(field, "enter it again: the kubeconfig and context lead to another server (its address, certificate authority or proxy differs), and tokens made from it would go there")
 }
 
 // bindCloud notes where tokens of a cloud credential that is about to be sealed

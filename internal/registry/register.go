@@ -96,12 +96,13 @@ func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fle
 		return c, nil, err
 	}
 	typed := form["kubeconfig"]
+	var raw []byte // the kubeconfig as it will be, where that matters
 	if err := r.readCloud(form, &c, before, problems); err != nil {
 		return c, nil, err
 	}
 	switch {
 	case c.CredentialMode == fleet.CredentialMounted && c.KubeconfigPath != "":
-		r.readMounted(&c, problems)
+		raw = r.readMounted(&c, problems)
 	case c.CredentialMode == fleet.CredentialEncrypted && strings.TrimSpace(typed) != "":
 		if !r.Sealer.CanSeal() {
 			e := fleet.Unavailable("A kubeconfig cannot be kept here: no encryption key is configured.")
@@ -109,13 +110,13 @@ func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fle
 			return c, nil, e
 		}
 		collect(problems, r.Kubeconfigs.Check([]byte(typed), reading(&c)))
-		c.CredentialHash = hashOf([]byte(typed))
-		r.bindCloud(&c, []byte(typed), problems)
+		raw = []byte(typed)
+		c.CredentialHash = hashOf(raw)
+		r.bindCloud(&c, raw, problems)
 	case c.CredentialMode == fleet.CredentialEncrypted && before != nil && before.CredentialMode == fleet.CredentialEncrypted:
 		c.CredentialHash = before.CredentialHash // kept as it is
-		if c.SealedCloud != nil {
-			raw, err := r.Kubeconfig(ctx, before)
-			if err != nil {
+		if c.SealedCloud != nil || c.Cloud.Sealed() && c.Context != before.Context {
+			if raw, err = r.Kubeconfig(ctx, before); err != nil {
 				return c, nil, err
 			}
 			r.bindCloud(&c, raw, problems)
@@ -129,7 +130,7 @@ func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fle
 		problems.Add("kubeconfig", "must not be empty: paste it, or choose a file")
 	}
 	if before != nil {
-		holdCloud(c, *before, problems)
+		r.holdCloud(c, *before, raw, problems)
 	}
 	if err := problems.Err(); err != nil || c.CredentialMode == fleet.CredentialMounted || strings.TrimSpace(typed) == "" {
 		return c, nil, err
@@ -139,21 +140,24 @@ func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fle
 	return c, &cred, err
 }
 
-func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) {
+// readMounted returns the mounted kubeconfig that the form names, nil where
+// there is a problem with it.
+func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) []byte {
 	path, err := r.Kubeconfigs.Clean(c.KubeconfigPath)
 	if err != nil {
 		collect(problems, atField("kubeconfig_path", err))
-		return
+		return nil
 	}
 	c.KubeconfigPath = path
 	raw, err := r.Kubeconfigs.Read(path)
 	if err != nil {
 		collect(problems, atField("kubeconfig_path", err))
-		return
+		return nil
 	}
 	collect(problems, r.Kubeconfigs.Check(raw, reading(c)))
 	c.CredentialHash = hashOf(raw)
 	r.bindCloud(c, raw, problems)
+	return raw
 }
 
 // Inspect returns the contexts of the kubeconfig that the form names or holds,
