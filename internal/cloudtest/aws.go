@@ -24,10 +24,16 @@ import (
 type AWS struct {
 	Cluster  string            // whose tokens are accepted
 	Keys     map[string]string // secret by access key id
-	Sessions map[string]string // session token of those keys that are temporary
 	Lifetime time.Duration     // of a token after it was signed; 0 = 15 min, EKS's own
 
-	mu sync.Mutex // of the maps
+	mu       sync.Mutex           // of the maps
+	sessions map[string]temporary // of those keys that are temporary
+}
+
+// temporary is what an access key that ends has besides its secret.
+type temporary struct {
+	session string // token
+	end     time.Time
 }
 
 const emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

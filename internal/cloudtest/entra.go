@@ -27,8 +27,10 @@ type Entra struct {
 	Secret    string
 	Lifetime  time.Duration // of tokens
 
+	given     counter
 	server    string          // audience that AKS accepts
 	key       *rsa.PrivateKey // signs tokens
+	mux       *http.ServeMux
 	federated *rsa.PrivateKey // of the issuer whose tokens the application trusts
 }
 
@@ -51,7 +53,8 @@ func NewEntra(t testing.TB, lifetime time.Duration) *Entra {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mux := http.NewServeMux()
+	e.mux = http.NewServeMux()
+	mux := e.mux
 	mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", e.serveConfiguration)
 	mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", e.serveToken)
 	server := httptest.NewTLSServer(mux)
@@ -60,6 +63,12 @@ func NewEntra(t testing.TB, lifetime time.Duration) *Entra {
 	e.Authority = certificatePEM(server.Certificate().Raw)
 	return e
 }
+
+// Inside is a client that reaches the authority without a network.
+func (e *Entra) Inside() *http.Client { return &http.Client{Transport: inside{next: e.mux}} }
+
+// Given is how many tokens were given out.
+func (e *Entra) Given() int { return e.given.value() }
 
 func (e *Entra) serveConfiguration(w http.ResponseWriter, r *http.Request) {
 	base := e.URL + r.PathValue("tenant")
@@ -86,6 +95,7 @@ func (e *Entra) serveToken(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	e.given.add()
 	_ = json.NewEncoder(w).Encode(map[string]any{
 		"token_type": "Bearer", "expires_in": max(1, int(e.Lifetime.Seconds())), "ext_expires_in": max(1, int(e.Lifetime.Seconds())), "access_token": token,
 	})
@@ -151,13 +161,18 @@ func (e *Entra) Federated(t testing.TB) string {
 	return token
 }
 
-// Token makes a token for a server, as a login would.
+// Token makes a token of the application for a server, as a login would.
 func (e *Entra) Token(server string, lifetime time.Duration) (string, error) {
+	return e.token(e.Client, server, lifetime)
+}
+
+// token makes the token of any object of the directory.
+func (e *Entra) token(object, server string, lifetime time.Duration) (string, error) {
 	now := time.Now()
 	var random [8]byte
 	rand.Read(random[:])
 	return signJWT(e.key, map[string]any{
-		"aud": server, "iss": e.URL + e.Tenant + "/v2.0", "tid": e.Tenant, "appid": e.Client, "oid": e.Client,
+		"aud": server, "iss": e.URL + e.Tenant + "/v2.0", "tid": e.Tenant, "oid": object,
 		// In fractions, for lifetimes of a few seconds.
 		"exp": float64(now.Add(lifetime).UnixMilli()) / 1000, "iat": now.Unix(), "nbf": now.Unix(), "uti": fmt.Sprintf("%x", random),
 	})

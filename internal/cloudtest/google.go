@@ -23,36 +23,47 @@ import (
 	authentication "k8s.io/api/authentication/v1"
 )
 
-// Google stands in for Google's token endpoint, and for GKE's question of whose
-// an access token is. It knows one service account.
+// Google stands in for Google's token endpoint, for its service that lets one
+// service account make tokens of another, and for GKE's question of whose an
+// access token is. It knows one service account, and another that the first may
+// impersonate.
 type Google struct {
-	URL      string // of the token endpoint
-	HTTP     *http.Client
-	Email    string
-	KeyJSON  string        // as a person downloads it; its token_uri is Google's
-	Lifetime time.Duration // of tokens
+	URL          string // of the token endpoint
+	IAM          string // of the service for impersonation
+	HTTP         *http.Client
+	Email        string
+	Impersonated string        // email of the other account
+	KeyJSON      string        // as a person downloads it; its token_uri is Google's
+	Lifetime     time.Duration // of tokens
 
 	key *rsa.PrivateKey
+	mux *http.ServeMux
 	issued
 }
 
-// issued are the opaque tokens that were given out, with their end.
+// issued are the opaque tokens that were given out.
 type issued struct {
 	mu     sync.Mutex
-	tokens map[string]time.Time
+	tokens map[string]grant
+}
+
+// grant is whose a token is, and until when.
+type grant struct {
+	account string
+	end     time.Time
 }
 
 // give makes a token.
-func (i *issued) give(prefix string, lifetime time.Duration) string {
+func (i *issued) give(prefix, account string, lifetime time.Duration) string {
 	var random [24]byte
 	rand.Read(random[:])
 	token := prefix + hex.EncodeToString(random[:])
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.tokens == nil {
-		i.tokens = map[string]time.Time{}
+		i.tokens = map[string]grant{}
 	}
-	i.tokens[token] = time.Now().Add(lifetime)
+	i.tokens[token] = grant{account, time.Now().Add(lifetime)}
 	return token
 }
 
@@ -63,11 +74,18 @@ func (i *issued) Given() int {
 	return len(i.tokens)
 }
 
-func (i *issued) ends(token string) (time.Time, bool) {
+// find returns whose a token is, or why it is nobody's.
+func (i *issued) find(token string) (account string, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	end, ok := i.tokens[token]
-	return end, ok
+	switch g, ok := i.tokens[token]; {
+	case !ok:
+		return "", errors.New("no access token of Google")
+	case time.Now().After(g.end):
+		return "", fmt.Errorf("the access token ended at %s", g.end)
+	default:
+		return g.account, nil
+	}
 }
 
 const googleTokenURI = "https://oauth2.googleapis.com/token"
@@ -86,12 +104,22 @@ func NewGoogle(t testing.TB, lifetime time.Duration) *Google {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &Google{Email: "pilot@harbour.iam.gserviceaccount.com", Lifetime: lifetime, key: key}
+	g := &Google{
+		Email: "pilot@harbour.iam.gserviceaccount.com", Impersonated: "deployer@harbour.iam.gserviceaccount.com",
+		Lifetime: lifetime, key: key, mux: http.NewServeMux(),
+	}
+	g.mux.HandleFunc("POST /token", g.serve)
+	g.mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{call}", g.serveImpersonation)
 	g.KeyJSON = g.keyJSON(t, der, googleTokenURI)
-	server := httptest.NewTLSServer(http.HandlerFunc(g.serve))
+	server := httptest.NewTLSServer(g.mux)
 	t.Cleanup(server.Close)
-	g.URL, g.HTTP = server.URL+"/token", server.Client()
+	g.URL, g.IAM, g.HTTP = server.URL+"/token", server.URL, server.Client()
 	return g
+}
+
+// Inside is a client that reaches the token endpoint without a network.
+func (g *Google) Inside() *http.Client {
+	return &http.Client{Transport: inside{next: g.mux}}
 }
 
 func (g *Google) keyJSON(t testing.TB, der []byte, tokenURI string) string {
@@ -125,8 +153,36 @@ func (g *Google) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"access_token": g.give("ya29.", g.Lifetime), "token_type": "Bearer", "expires_in": max(1, int(g.Lifetime.Seconds())),
+		"access_token": g.give("ya29.", g.Email, g.Lifetime), "token_type": "Bearer", "expires_in": max(1, int(g.Lifetime.Seconds())),
 	})
+}
+
+// serveImpersonation answers IAM's generateAccessToken.
+func (g *Google) serveImpersonation(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	refuse := func(code int, status, message string) {
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": map[string]any{"code": code, "status": status, "message": message}})
+	}
+	var asked struct {
+		Scope     []string `json:"scope"`
+		Delegates []string `json:"delegates"`
+		Lifetime  string   `json:"lifetime"`
+	}
+	account, called := strings.CutSuffix(r.PathValue("call"), ":generateAccessToken")
+	by, err := g.find(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
+	switch {
+	case err != nil:
+		refuse(http.StatusUnauthorized, "UNAUTHENTICATED", err.Error())
+	case !called || json.NewDecoder(r.Body).Decode(&asked) != nil || !slices.Contains(asked.Scope, gkeScope) || len(asked.Delegates) > 0 || asked.Lifetime != "":
+		refuse(http.StatusBadRequest, "INVALID_ARGUMENT", "Request contains an invalid argument.")
+	case by != g.Email || account != g.Impersonated:
+		refuse(http.StatusForbidden, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.getAccessToken' denied on resource (or it may not exist).")
+	default:
+		_ = json.NewEncoder(w).Encode(map[string]string{
+			"accessToken": g.give("ya29.", account, g.Lifetime), "expireTime": time.Now().Add(g.Lifetime).UTC().Format(time.RFC3339),
+		})
+	}
 }
 
 func (g *Google) checkAssertion(r *http.Request) error {
@@ -159,14 +215,11 @@ func (g *Google) checkAssertion(r *http.Request) error {
 
 // Check is GKE's part.
 func (g *Google) Check(token string) (authentication.UserInfo, error) {
-	end, ok := g.ends(token)
-	if !ok || !strings.HasPrefix(token, "ya29.") {
-		return authentication.UserInfo{}, errors.New("no access token of Google")
+	account, err := g.find(token)
+	if err != nil {
+		return authentication.UserInfo{}, err
 	}
-	if time.Now().After(end) {
-		return authentication.UserInfo{}, fmt.Errorf("the access token ended at %s", end)
-	}
-	return Admin(g.Email), nil
+	return Admin(account), nil
 }
 
 // verifyJWT checks an RS256 token's signature and reads its claims.

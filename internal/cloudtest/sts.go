@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,10 +24,21 @@ import (
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([A-Z0-9]+)/\d{8}/([a-z0-9-]+)/sts/aws4_request, SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})$`)
 
 // NewSTS starts a token service, by https, that lets the keys of a assume role.
-// The session it gives is known to a from then on.
+// The sessions it gives are known to a for as long as they last.
 func NewSTS(t testing.TB, a *AWS, role string) *httptest.Server {
 	t.Helper()
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewTLSServer(a.sts(role))
+	t.Cleanup(server.Close)
+	return server
+}
+
+// InsideSTS is a client that reaches such a service without a network.
+func InsideSTS(a *AWS, role string) *http.Client {
+	return &http.Client{Transport: inside{next: a.sts(role)}}
+}
+
+func (a *AWS) sts(role string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err == nil {
 			err = a.checkSigned(r, body)
@@ -41,23 +53,28 @@ func NewSTS(t testing.TB, a *AWS, role string) *httptest.Server {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRole</Message></Error></ErrorResponse>`)
 		default:
-			const id, secret, session = "ASIAIOSFODNN7SESSION", "a+session+secret/of/the/role+portolanKEY", "a/session/token=="
-			a.addSession(id, secret, session)
+			seconds, err := strconv.Atoi(form.Get("DurationSeconds"))
+			if err != nil {
+				seconds = 3600
+			}
+			id, secret, session, end := a.addSession(time.Duration(seconds) * time.Second)
 			fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>`,
-				id, secret, session, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+				id, secret, session, end.UTC().Format(time.RFC3339))
 		}
-	}))
-	t.Cleanup(server.Close)
-	return server
+	}
 }
 
-func (a *AWS) addSession(id, secret, session string) {
+// addSession makes temporary keys.
+func (a *AWS) addSession(lifetime time.Duration) (id, secret, session string, end time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.Sessions == nil {
-		a.Sessions = map[string]string{}
+	if a.sessions == nil {
+		a.sessions = map[string]temporary{}
 	}
-	a.Keys[id], a.Sessions[id] = secret, session
+	id = fmt.Sprintf("ASIAIOSFODNN7SESSION%d", len(a.sessions))
+	secret, session, end = "a+session+secret/of/the/role+portolanKEY", "a/session/token/"+id, time.Now().Add(lifetime)
+	a.Keys[id], a.sessions[id] = secret, temporary{session, end}
+	return id, secret, session, end
 }
 
 // known returns the secret and session token of an access key.
@@ -65,7 +82,8 @@ func (a *AWS) known(id string) (secret, session string, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	secret, ok = a.Keys[id]
-	return secret, a.Sessions[id], ok
+	t, is := a.sessions[id]
+	return secret, t.session, ok && (!is || time.Now().Before(t.end))
 }
 
 // checkSigned signs a request anew, with the headers that were signed, and

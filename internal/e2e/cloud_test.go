@@ -135,6 +135,7 @@ func TestASealedAccessKeyDoesNotFollowAMountedFile(t *testing.T) {
 func TestCloudCredentialsOfTheMachine(t *testing.T) {
 	t.Parallel()
 	entra, google := cloudtest.NewEntra(t, time.Hour), cloudtest.NewGoogle(t, time.Hour)
+	machine := cloudtest.NewIdentities(t, entra, time.Hour)
 	aws := &cloudtest.AWS{Cluster: clustertest.Name("eks", "kwok"), Keys: map[string]string{ambientKeyID: secretKey}}
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -150,6 +151,7 @@ func TestCloudCredentialsOfTheMachine(t *testing.T) {
 		"GOOGLE_APPLICATION_CREDENTIALS": write("key.json", google.LocalKeyJSON(t)),
 		"AZURE_TENANT_ID":                entra.Tenant, "AZURE_CLIENT_ID": entra.Client, "AZURE_CLIENT_SECRET": entra.Secret,
 		"AZURE_FEDERATED_TOKEN_FILE": write("federated", entra.Federated(t)), "AZURE_AUTHORITY_HOST": entra.URL,
+		"IDENTITY_ENDPOINT": machine.Endpoint, "IDENTITY_HEADER": machine.Header,
 		"SSL_CERT_FILE": write("authorities", string(entra.Authority)),
 	})
 	login := func(args ...string) func(*api.Config) {
@@ -163,11 +165,14 @@ func TestCloudCredentialsOfTheMachine(t *testing.T) {
 		name, profile string
 		check         cloudtest.Check
 		change        func(*api.Config)
+		user          string
 	}{
-		{"EKS", "eks", aws.Check, nil},
-		{"GKE", "gke", google.Check, nil},
-		{"AKS by client secret", "aks", entra.Check, login("--login", "spn", "--server-id", cloudtest.AKSServer)},
-		{"AKS by workload identity", "aks", entra.Check, login("-l", "workloadidentity", "--server-id="+cloudtest.AKSServer)},
+		{"EKS", "eks", aws.Check, nil, "arn:aws:iam::123456789012:user/" + ambientKeyID},
+		{"GKE", "gke", google.Check, nil, google.Email},
+		{"AKS by client secret", "aks", entra.Check, login("--login", "spn", "--server-id", cloudtest.AKSServer), entra.Client},
+		{"AKS by workload identity", "aks", entra.Check, login("-l", "workloadidentity", "--server-id="+cloudtest.AKSServer), entra.Client},
+		{"AKS by managed identity", "aks", entra.Check, login("-l", "msi", "--server-id", cloudtest.AKSServer), machine.System},
+		{"AKS by an assigned managed identity", "aks", entra.Check, login("-l", "msi", "--identity-resource-id", machine.Resource), machine.Assigned},
 	} {
 		t.Run(on.name, func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +185,10 @@ func TestCloudCredentialsOfTheMachine(t *testing.T) {
 			}
 			pl := p.stake(t, at, stanza, nil)
 			pl.test(t, "ok")
-			pl.keptFrom(t, secretKey, entra.Secret)
+			if page := pl.read(t, pl.path("")); !page.says("As " + on.user) {
+				t.Errorf("not as %s: %s", on.user, clipped(page.text()))
+			}
+			pl.keptFrom(t, secretKey, entra.Secret, machine.Header)
 		})
 	}
 }

@@ -100,6 +100,9 @@ func TestStanzasThatCannotBeFulfilled(t *testing.T) {
 		"half a key":                   {`{command: aws, args: [eks, get-token, --cluster-name, x], env: [{name: AWS_SECRET_ACCESS_KEY, value: s3cr3t}]}`, "half an AWS access key"},
 		"authenticator server":         {`{command: aws-iam-authenticator, args: [server]}`, "something else"},
 		"a credentials file of Google": {`{command: gke-gcloud-auth-plugin, env: [{name: GOOGLE_APPLICATION_CREDENTIALS, value: s3cr3t}]}`, "“GOOGLE_APPLICATION_CREDENTIALS”"},
+		"an account of gcloud's":       {`{command: gke-gcloud-auth-plugin, args: [--account, s3cr3t]}`, "gcloud's own settings (--account)"},
+		"a chain of accounts":          {`{command: gke-gcloud-auth-plugin, args: ["--impersonate_service_account=s3cr3t@p.iam.gserviceaccount.com,b@p.iam.gserviceaccount.com"]}`, "by way of others"},
+		"an account with a path":       {`{command: gke-gcloud-auth-plugin, args: [--impersonate_service_account, "s3cr3t/../x"]}`, "has not the form of one"},
 		"an edge cloud":                {`{command: gke-gcloud-auth-plugin, args: [--use_edge_cloud]}`, "“--use_edge_cloud”"},
 		"a browser":                    {`{command: kubelogin, args: [get-token, --login, interactive]}`, "needs a person"},
 		"a password":                   {`{command: kubelogin, args: [get-token, -l, ropc, -u, me, -p, s3cr3t]}`, "needs a person"},
@@ -109,7 +112,7 @@ func TestStanzasThatCannotBeFulfilled(t *testing.T) {
 		"a client certificate":         {`{command: kubelogin, args: [get-token, -l, spn, --client-certificate, /s3cr3t.pfx]}`, "“--client-certificate”"},
 		"an unknown environment":       {`{command: kubelogin, args: [get-token, -l, spn, -e, AzureStackCloud]}`, "environment"},
 		"another service's token":      {`{command: kubelogin, args: [get-token, -l, msi, --server-id, 00000003-0000-0000-c000-000000000000]}`, "another application (--server-id)"},
-		"the old kind":                 {`{command: kubelogin, args: [get-token, -l, spn, --legacy]}`, "--legacy"},
+		"the old kind":                 {`{command: kubelogin, args: [get-token, -l, spn, --legacy]}`, "let in people only"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, kubeconfigWith("", "    exec: "+test.exec+"\n"), kube.ParseOptions{}, "kubeconfig", test.words)

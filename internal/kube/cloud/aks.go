@@ -5,15 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	azcloud "github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"portolan/internal/fleet"
@@ -92,7 +91,11 @@ func readAKS(s Stanza) (Recipe, *Refusal) {
 	case !slices.Equal(f.words, []string{"get-token"}):
 		return nil, &Refusal{What: "runs kubelogin for something else than “kubelogin get-token”.", Remedy: convert}
 	case f.values["--legacy"] == "true":
-		return nil, &Refusal{What: "asks kubelogin for a token of the old kind (--legacy), which only clusters without managed Microsoft Entra integration take.", Remedy: "Upgrade the cluster's integration (az aks update --enable-aad) and fetch the kubeconfig again. " + ServiceAccountRemedy}
+		// https://learn.microsoft.com/azure/aks/kubelogin-authentication.
+		return nil, &Refusal{
+			What:   "asks kubelogin for a token of the old kind (--legacy). Clusters with the legacy Microsoft Entra integration, which want it, let in people only, neither applications nor managed identities; other clusters do not take it.",
+			Remedy: "If the cluster has the managed integration by now, remove --legacy or fetch the kubeconfig again; if not, give it that (az aks update --enable-aad). " + ServiceAccountRemedy,
+		}
 	}
 	if name := strangeVariable(s.Env, "AAD_LOGIN_METHOD", "AAD_SERVICE_PRINCIPAL_CLIENT_ID", "AAD_SERVICE_PRINCIPAL_CLIENT_SECRET",
 		"AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_TENANT_ID"); name != "" {
@@ -129,66 +132,73 @@ func readAKS(s Stanza) (Recipe, *Refusal) {
 }
 
 func (a aks) maker(cred fleet.CloudCredential, o Options) (maker, error) {
-	m := &azureMaker{aks: a, options: o}
+	m := azureMaker{aks: a, options: o}
 	if cred.Cloud == fleet.CloudAzure {
 		m.login, m.tenant, m.client, m.secret = loginSecret, cred.AzureTenantID, cred.AzureClientID, cred.AzureClientSecret
-		m.whose = "the sealed application " + m.client
+		m.sealed = true
 	}
 	return m.make, nil
 }
 
-// azureMaker makes tokens with Microsoft's library, which keeps them too.
+// azureMaker makes tokens with Microsoft's library.
 type azureMaker struct {
 	aks
 	options Options
-	whose   string
-
-	mu         sync.Mutex
-	credential azcore.TokenCredential // once it could be made
+	sealed  bool
 }
 
-func (m *azureMaker) make(ctx context.Context) (Token, error) {
-	credential, err := m.find()
+// make asks for a new token. The library's credentials keep tokens, and give
+// each out until five minutes before its end: so none is kept here, and what the
+// library keeps for the whole process is passed by.
+func (m azureMaker) make(ctx context.Context) (Token, error) {
+	credential, options, err := m.credential()
 	if err != nil {
 		return Token{}, azureFailure(err, m)
 	}
-	made, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{aksServer + "/.default"}, TenantID: m.tenant})
+	made, err := credential.GetToken(ctx, options)
 	if err != nil {
 		return Token{}, azureFailure(err, m)
 	}
 	return Token{Value: made.Token, Expires: made.ExpiresOn}, nil
 }
 
-func (m *azureMaker) find() (azcore.TokenCredential, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.credential != nil {
-		return m.credential, nil
+// whose names what the token is made from.
+func (m azureMaker) whose() string {
+	switch {
+	case m.sealed:
+		return "the sealed application " + m.client
+	case m.login == loginSecret && m.secret != "":
+		return "the application " + m.client
+	case m.login == loginSecret:
+		return "the application of Portolan's own environment"
+	case m.login == loginWorkload:
+		return "the workload identity of Portolan's own pod"
 	}
+	return "the managed identity of Portolan's own machine"
+}
+
+func (m azureMaker) credential() (azcore.TokenCredential, policy.TokenRequestOptions, error) {
 	client := azcore.ClientOptions{Cloud: m.environment, Transport: m.options.client(), Retry: policy.RetryOptions{MaxRetries: 1}}
 	if m.options.EntraAuthority != "" {
 		client.Cloud.ActiveDirectoryAuthorityHost = m.options.EntraAuthority
 	}
+	request := policy.TokenRequestOptions{Scopes: []string{aksServer + "/.default"}, TenantID: m.tenant}
 	var credential azcore.TokenCredential
 	var err error
 	// No kubeconfig says which authority is asked, so there is none to verify.
 	switch {
 	case m.login == loginSecret && m.secret != "":
-		m.whose = cmp.Or(m.whose, "the application "+m.client)
 		credential, err = azidentity.NewClientSecretCredential(m.tenant, m.client, m.secret,
 			&azidentity.ClientSecretCredentialOptions{ClientOptions: client, DisableInstanceDiscovery: true})
 	case m.login == loginSecret:
-		m.whose = "the application of Portolan's own environment"
 		// Which application and tenant it is, that environment says too.
-		m.tenant = ""
+		request.TenantID = ""
 		credential, err = azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{ClientOptions: client, DisableInstanceDiscovery: true})
 	case m.login == loginWorkload:
-		m.whose = "the workload identity of Portolan's own pod"
 		credential, err = azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 			ClientOptions: client, DisableInstanceDiscovery: true, ClientID: m.client, TenantID: m.tenant,
 		})
 	default:
-		m.whose = "the managed identity of Portolan's own machine"
 		options := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: client}
 		switch {
 		case m.resource != "":
@@ -196,20 +206,25 @@ func (m *azureMaker) find() (azcore.TokenCredential, error) {
 		case m.client != "":
 			options.ID = azidentity.ClientID(m.client)
 		}
-		m.tenant = ""
+		request.TenantID = ""
+		// The library keeps these tokens for all clusters together, those that
+		// were refused or whose cluster is gone as well. With claims, which are
+		// not sent, it looks for none there.
+		request.Claims = "{}"
 		credential, err = azidentity.NewManagedIdentityCredential(options)
 	}
-	if err == nil {
-		m.credential = credential
-	}
-	return credential, err
+	return credential, request, err
 }
 
-func azureFailure(err error, m *azureMaker) error {
-	doing := "No AKS token could be made from " + m.whose
+func azureFailure(err error, m azureMaker) error {
+	doing := "No AKS token could be made from " + m.whose()
+	who, remedy := "Microsoft Entra ID", "Check the tenant, the application and its secret or federated credential in Microsoft Entra ID; secrets end after a time."
+	if m.login == loginManaged {
+		who, remedy = "The machine's identity service", "Assign the managed identity to the machine that Portolan runs on (az vm identity assign), or name one that is: --client-id and --identity-resource-id of the stanza say which."
+	}
 	var refused *azidentity.AuthenticationFailedError
 	if errors.As(err, &refused) && refused.RawResponse != nil {
-		text, _ := io.ReadAll(io.LimitReader(refused.RawResponse.Body, 64<<10))
+		text, _ := runtime.Payload(refused.RawResponse) // which others may have read
 		var answer struct {
 			Error       string `json:"error"`
 			Description string `json:"error_description"`
@@ -221,12 +236,12 @@ func azureFailure(err error, m *azureMaker) error {
 			line, _, _ = strings.Cut(line, " Trace ID:")
 			words = said(line)
 		}
-		return failure(err, "Check the tenant, the application and its secret or federated credential in Microsoft Entra ID; secrets end after a time.", doing+". Microsoft Entra ID says: "+words+".")
+		return failure(err, remedy, doing+". "+who+" says: "+words+".")
 	}
 	if why := unanswered(err); why != "" && m.login != loginManaged {
 		return failure(err, egressRemedy, doing+": "+why+".")
 	}
-	remedy := "Seal an application (tenant, client, secret) with the cluster, or give Portolan what the stanza asks for: "
+	remedy = "Seal an application (tenant, client, secret) with the cluster, or give Portolan what the stanza asks for: "
 	switch m.login {
 	case loginSecret:
 		remedy += "AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET in its environment."
@@ -235,5 +250,5 @@ func azureFailure(err error, m *azureMaker) error {
 	default:
 		remedy += "a machine in Azure with a managed identity."
 	}
-	return failure(err, remedy, "No AKS token could be made: "+m.whose+" could not be used.")
+	return failure(err, remedy, "No AKS token could be made: "+m.whose()+" could not be used.")
 }

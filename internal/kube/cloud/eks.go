@@ -164,6 +164,10 @@ func (e eks) maker(cred fleet.CloudCredential, o Options) (maker, error) {
 	return m.make, nil
 }
 
+// awsAhead is how long before their end the SDK replaces credentials that it
+// found, and by how much earlier it says that they end.
+const awsAhead = 5 * time.Minute
+
 type eksMaker struct {
 	eks
 	options  Options
@@ -196,7 +200,10 @@ func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
 			Credentials: credentials.StaticCredentialsProvider{Value: m.static},
 		}
 	} else {
-		load := []func(*config.LoadOptions) error{config.WithHTTPClient(m.client())}
+		load := []func(*config.LoadOptions) error{
+			config.WithHTTPClient(m.client()),
+			config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = awsAhead }),
+		}
 		if m.region != "" {
 			load = append(load, config.WithRegion(m.region))
 		}
@@ -219,7 +226,9 @@ func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
 				o.ExternalID = aws.String(m.externalID)
 			}
 		})
-		cfg.Credentials = aws.NewCredentialsCache(assume)
+		// Not kept: a session as old as the token before would end in the midst
+		// of the next one's life.
+		cfg.Credentials = assume
 	}
 	m.cfg = &cfg
 	return cfg, nil
@@ -252,8 +261,13 @@ func (m *eksMaker) make(ctx context.Context) (Token, error) {
 		return Token{}, err
 	}
 	token := Token{Value: eksPrefix + base64.RawURLEncoding.EncodeToString([]byte(signed)), Expires: now.Add(m.lifetime)}
-	if creds.CanExpire && creds.Expires.Before(token.Expires) {
-		token.Expires = creds.Expires
+	if end := creds.Expires; creds.CanExpire {
+		if m.role == "" {
+			end = end.Add(awsAhead)
+		}
+		if end.Before(token.Expires) {
+			token.Expires = end
+		}
 	}
 	return token, nil
 }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"regexp"
 	"strings"
-	"sync"
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
@@ -21,7 +21,8 @@ var gkeScopes = []string{
 	"https://www.googleapis.com/auth/userinfo.email",
 }
 
-type gke struct{}
+// gke may name a service account that is impersonated.
+type gke struct{ account string }
 
 // Kind implements Recipe.
 func (gke) Kind() string { return "GKE token" }
@@ -36,86 +37,95 @@ func (gke) Unknown() string {
 
 func (gke) refuse(bool) *Refusal { return nil }
 
+// accountPattern is the address of a service account, or its number.
+var accountPattern = regexp.MustCompile(`^([a-zA-Z0-9][\w.-]*@[a-z0-9][a-z0-9.:-]*\.gserviceaccount\.com|\d+)$`)
+
 // readGKE reads the command line of gke-gcloud-auth-plugin, which is empty
 // where gcloud has written it.
 func readGKE(s Stanza) (Recipe, *Refusal) {
-	f, unknown := options{alone: []string{"--use_application_default_credentials"}}.read(s.Args)
+	f, unknown := options{
+		takes: long("--impersonate_service_account"),
+		alone: []string{"--use_application_default_credentials"},
+	}.read(s.Args)
+	g := gke{account: f.values["--impersonate_service_account"]}
+	if f.values["--use_application_default_credentials"] == "true" {
+		g.account = "" // the program does not look at it then
+	}
 	switch {
-	case strings.HasPrefix(unknown, "--impersonate"):
+	case unknown == "--account", unknown == "--configuration":
 		return nil, &Refusal{
-			What:   "impersonates a service account, which Portolan does not.",
-			Remedy: "Remove the option, and seal the key of that service account with the cluster. " + ServiceAccountRemedy,
+			What:   "chooses an account by gcloud's own settings (" + unknown + "), which Portolan does not have.",
+			Remedy: "Remove the option, and seal the key of a service account with the cluster, or name one by --impersonate_service_account. " + ServiceAccountRemedy,
 		}
 	case unknown != "":
 		return nil, refuseOption("gke-gcloud-auth-plugin", unknown)
 	case len(f.words) > 0:
 		return nil, refuseOption("gke-gcloud-auth-plugin", f.words[0])
+	case tooLong(g.account):
+		return nil, refuseLength("gke-gcloud-auth-plugin")
+	case strings.Contains(g.account, ","):
+		return nil, &Refusal{
+			What:   "impersonates a service account by way of others (a list in --impersonate_service_account), which Portolan does not.",
+			Remedy: "Let its own identity impersonate the last of them: the role Service Account Token Creator on it, and that one alone in the option. " + ServiceAccountRemedy,
+		}
+	case g.account != "" && !accountPattern.MatchString(g.account):
+		return nil, &Refusal{
+			What:   "impersonates a service account whose address has not the form of one (name@project.iam.gserviceaccount.com).",
+			Remedy: "Correct --impersonate_service_account, or remove it and seal the key of that service account with the cluster. " + ServiceAccountRemedy,
+		}
 	}
 	if name := strangeVariable(s.Env); name != "" {
 		return nil, refuseVariable("gke-gcloud-auth-plugin", name)
 	}
-	return gke{}, nil
+	return g, nil
 }
 
 func (g gke) maker(cred fleet.CloudCredential, o Options) (maker, error) {
+	m, whose := ambientGoogle(o), "Portolan's own Google Cloud credentials"
 	if cred.Cloud == fleet.CloudGoogle {
 		key, err := fleet.ParseServiceAccountKey(cred.GCPServiceAccount)
 		if err != nil {
 			return nil, failure(err, "Seal another key.", "The sealed service account key cannot be used: "+err.Error()+".")
 		}
-		config := jwt.Config{
-			Email: key.ClientEmail, PrivateKey: []byte(key.PrivateKey), PrivateKeyID: key.PrivateKeyID, Scopes: gkeScopes,
-			// Wherever the key says: ours, not the key's.
-			TokenURL: cmp.Or(o.GoogleTokens, google.JWTTokenURL),
+		m, whose = sealedGoogle(key, o), "the sealed service account "+key.ClientEmail
+	}
+	if g.account != "" {
+		m = impersonated(m, g.account, whose, o)
+	}
+	return m, nil
+}
+
+func sealedGoogle(key fleet.ServiceAccountKey, o Options) maker {
+	config := jwt.Config{
+		Email: key.ClientEmail, PrivateKey: []byte(key.PrivateKey), PrivateKeyID: key.PrivateKeyID, Scopes: gkeScopes,
+		// Wherever the key says: ours, not the key's.
+		TokenURL: cmp.Or(o.GoogleTokens, google.JWTTokenURL),
+	}
+	return func(ctx context.Context) (Token, error) {
+		made, err := config.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, o.client())).Token()
+		if err != nil {
+			return Token{}, googleFailure(err, "the sealed service account "+key.ClientEmail)
 		}
-		return func(ctx context.Context) (Token, error) {
-			made, err := config.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, o.client())).Token()
-			if err != nil {
-				return Token{}, googleFailure(err, "the sealed service account "+key.ClientEmail)
-			}
-			return Token{Value: made.AccessToken, Expires: made.Expiry}, nil
-		}, nil
+		return Token{Value: made.AccessToken, Expires: made.Expiry}, nil
 	}
-	m := &googleMaker{options: o}
-	return m.make, nil
 }
 
-// googleMaker makes tokens from the application default credentials.
-type googleMaker struct {
-	options Options
-	mu      sync.Mutex
-	source  oauth2.TokenSource // once they have been found
-}
-
-func (m *googleMaker) find() (oauth2.TokenSource, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.source != nil {
-		return m.source, nil
+// ambientGoogle makes tokens from the application default credentials. They are
+// found anew each time: a source that is kept gives the same token out until its
+// last seconds.
+func ambientGoogle(o Options) maker {
+	return func(ctx context.Context) (Token, error) {
+		creds, err := google.FindDefaultCredentials(context.WithValue(ctx, oauth2.HTTPClient, o.client()), gkeScopes...)
+		if err != nil {
+			return Token{}, failure(err, "Seal a service account key with the cluster, or give Portolan application default credentials (GOOGLE_APPLICATION_CREDENTIALS, or the service account of its machine or pod).",
+				"No GKE token could be made: no Google Cloud credentials were found.")
+		}
+		made, err := creds.TokenSource.Token()
+		if err != nil {
+			return Token{}, googleFailure(err, "Portolan's own Google Cloud credentials")
+		}
+		return Token{Value: made.AccessToken, Expires: made.Expiry}, nil
 	}
-	// The source keeps this context for as long as it lives; the client bounds
-	// each request.
-	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, m.options.client())
-	creds, err := google.FindDefaultCredentials(ctx, gkeScopes...)
-	if err != nil {
-		return nil, err
-	}
-	m.source = creds.TokenSource
-	return m.source, nil
-}
-
-func (m *googleMaker) make(context.Context) (Token, error) {
-	const whose = "Portolan's own Google Cloud credentials"
-	source, err := m.find()
-	if err != nil {
-		return Token{}, failure(err, "Seal a service account key with the cluster, or give Portolan application default credentials (GOOGLE_APPLICATION_CREDENTIALS, or the service account of its machine or pod).",
-			"No GKE token could be made: no Google Cloud credentials were found.")
-	}
-	made, err := source.Token()
-	if err != nil {
-		return Token{}, googleFailure(err, whose)
-	}
-	return Token{Value: made.AccessToken, Expires: made.Expiry}, nil
 }
 
 func googleFailure(err error, whose string) error {

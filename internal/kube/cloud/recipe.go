@@ -58,6 +58,9 @@ type Options struct {
 	STS string
 	// GoogleTokens is the URL of Google's token endpoint; "" = the real one.
 	GoogleTokens string
+	// GoogleIAM is the URL of Google's service for the tokens of service
+	// accounts that are impersonated; "" = the real one.
+	GoogleIAM string
 	// EntraAuthority is the URL of Microsoft Entra ID; "" = that of the
 	// stanza's environment.
 	EntraAuthority string
