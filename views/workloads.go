@@ -21,11 +21,9 @@ type WorkloadRow struct {
 	Namespace            string
 	Phase, Reason        string
 	Image                string
-	Release              int
 	Ready, Desired       int
 	Observed             bool // Ready and Desired were seen in the cluster
 	SeenAt               time.Time
-	Endpoint             string
 }
 
 // Workload is the page of one workload.

@@ -73,7 +73,8 @@ type WorkloadFilter struct {
 
 // WorkloadRow is one workload of a list, with its phase as it is now.
 type WorkloadRow struct {
-	Workload
+	ID, Name, ClusterID, Namespace, Runtime string // as in Workload
+
 	ClusterLabel string
 	Image        string
 	Phase        Phase
@@ -81,13 +82,11 @@ type WorkloadRow struct {
 	Since        time.Time // of the phase; of the one before where it has become unknown by age
 	SeenAt       time.Time // last proof of life; zero when never seen
 
-	// As last seen; zero when never seen.
-	Desired, Current, Ready, Available, Updated int32
-	Endpoints                                   []Endpoint
-
-	// Latest is the newest operation; its ID is "" when there is none.
-	Latest OperationName
+	Desired, Ready int32 // as last seen; zero when never seen
 }
+
+// Target names where the workload runs.
+func (w *WorkloadRow) Target() string { return TargetPrefix + w.ClusterID }
 
 // OperationName is what a list shows of an operation on something else.
 type OperationName struct {

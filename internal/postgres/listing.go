@@ -29,59 +29,49 @@ var (
 // leaves, and reads the whole table.
 const plannedAnew = pgx.QueryExecModeCacheDescribe
 
-type workloadListRow struct {
-	workloadRow
-	ClusterLabel   string
-	Image          string
-	Phase          fleet.Phase
-	PhaseReason    string
-	PhaseSince     time.Time
-	Stale          bool
-	SeenAt         *time.Time
-	Desired        int32
-	Current        int32
-	Ready          int32
-	Available      int32
-	Updated        int32
-	Endpoints      []fleet.Endpoint
-	OperationID    string
-	OperationVerb  fleet.Verb
-	OperationState fleet.OperationState
-}
-
 // workloadListSQL lists workloads: the page is found first, in a query of its
 // own that reads nothing but the workloads and their sources, and then
 // completed row by row.
 func workloadListSQL(where string, limit int) string {
 	return `
 	WITH page AS MATERIALIZED (
-		SELECT w.*, ` + staleSQL + ` AS stale, CASE WHEN w.observed_at IS NOT NULL THEN ` + seenSQL + ` END AS seen_at
+		SELECT w.id, w.name, w.cluster_id, w.namespace, w.runtime, w.image, w.phase, w.phase_reason, w.phase_since,
+			` + staleSQL + ` AS stale, CASE WHEN w.observed_at IS NOT NULL THEN ` + seenSQL + ` END AS seen_at
 		FROM workloads w` + joinSource + `
 		WHERE ` + where + ` ORDER BY w.name, w.id LIMIT ` + strconv.Itoa(limit) + `
 	)
-	SELECT ` + workloadColumns + `, c.label AS cluster_label, w.image, w.phase, w.phase_reason, w.phase_since, w.stale, w.seen_at,
-		coalesce(o.desired, 0) AS desired, coalesce(o.current, 0) AS current, coalesce(o.ready, 0) AS ready,
-		coalesce(o.available, 0) AS available, coalesce(o.updated, 0) AS updated, coalesce(o.endpoints, '[]') AS endpoints,
-		coalesce(op.id::text, '') AS operation_id, coalesce(op.verb, '') AS operation_verb, coalesce(op.state, '') AS operation_state
+	SELECT w.id, w.name, w.cluster_id, w.namespace, w.runtime, c.label, w.image, w.phase, w.phase_reason, w.phase_since, w.seen_at,
+		coalesce(o.desired, 0), coalesce(o.ready, 0), w.stale
 	FROM page w
 	JOIN clusters c ON c.id = w.cluster_id
 	LEFT JOIN observations o ON o.workload_id = w.id
-	LEFT JOIN LATERAL (SELECT id, verb, state FROM operations WHERE workload_id = w.id ORDER BY number DESC LIMIT 1) op ON true
 	ORDER BY w.name, w.id`
 }
 
-func (r workloadListRow) row() fleet.WorkloadRow {
-	row := fleet.WorkloadRow{
-		Workload: fleet.Workload(r.workloadRow), ClusterLabel: r.ClusterLabel, Image: r.Image,
-		Phase: r.Phase, Reason: r.PhaseReason, Since: r.PhaseSince, SeenAt: timeOf(r.SeenAt),
-		Desired: r.Desired, Current: r.Current, Ready: r.Ready, Available: r.Available, Updated: r.Updated,
-		Endpoints: r.Endpoints,
-		Latest:    fleet.OperationName{ID: r.OperationID, Verb: r.OperationVerb, State: r.OperationState},
+// listWorkloads reads at most limit rows. The list is the page that is opened
+// most and has the most rows: they are read straight into their places.
+func (db *DB) listWorkloads(ctx context.Context, where string, limit int, args ...any) ([]fleet.WorkloadRow, error) {
+	found, err := db.pool.Query(ctx, workloadListSQL(where, limit), args...)
+	if err != nil {
+		return nil, err
 	}
-	if r.Stale {
-		row.Phase, row.Reason = fleet.PhaseOf(nil, &fleet.Observation{SeenAt: row.SeenAt}, row.SeenAt.Add(2*fleet.UnknownAfter))
+	rows := make([]fleet.WorkloadRow, 0, limit)
+	var r fleet.WorkloadRow
+	var seen *time.Time
+	var stale bool
+	columns := []any{
+		&r.ID, &r.Name, &r.ClusterID, &r.Namespace, &r.Runtime, &r.ClusterLabel, &r.Image, &r.Phase, &r.Reason, &r.Since, &seen,
+		&r.Desired, &r.Ready, &stale,
 	}
-	return row
+	_, err = pgx.ForEachRow(found, columns, func() error {
+		r.SeenAt = timeOf(seen)
+		if stale {
+			r.Phase, r.Reason = fleet.PhaseOf(nil, &fleet.Observation{SeenAt: r.SeenAt}, r.SeenAt.Add(2*fleet.UnknownAfter))
+		}
+		rows = append(rows, r)
+		return nil
+	})
+	return rows, err
 }
 
 // workloadWhere is the condition of a filter, but for its phase.
@@ -125,7 +115,7 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 		where = append(where, "(w.name, w.id) > (@name, @id::uuid)")
 		args["name"], args["id"] = name, id
 	}
-	rows, err := many[workloadListRow](ctx, db.pool, workloadListSQL(strings.Join(where, " AND "), limit+1), plan, args)
+	rows, err := db.listWorkloads(ctx, strings.Join(where, " AND "), limit+1, plan, args)
 	if violates(err, invalidText) {
 		return page, errCursor
 	}
@@ -136,9 +126,7 @@ func (db *DB) ListWorkloads(ctx context.Context, f fleet.WorkloadFilter) (fleet.
 		rows = rows[:limit]
 		page.Next = formatPair(rows[limit-1].Name, rows[limit-1].ID)
 	}
-	for _, r := range rows {
-		page.Rows = append(page.Rows, r.row())
-	}
+	page.Rows = rows
 	return page, nil
 }
 
@@ -178,10 +166,4 @@ func (db *DB) countPhases(ctx context.Context, f fleet.WorkloadFilter) (fleet.Ph
 		counts[r.Phase] = r.Count
 	}
 	return counts, nil
-}
-
-// WorkloadsOfCluster returns the first workloads of a cluster, by name.
-func (db *DB) WorkloadsOfCluster(ctx context.Context, clusterID string, limit int) ([]fleet.WorkloadRow, error) {
-	page, err := db.ListWorkloads(ctx, fleet.WorkloadFilter{Cluster: clusterID, Limit: limit})
-	return page.Rows, err
 }

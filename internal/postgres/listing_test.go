@@ -70,8 +70,7 @@ func TestWorkloadsArePagedByKeyUnderEveryFilter(t *testing.T) {
 		t.Fatalf("%d workloads", len(all))
 	}
 	first := all[0]
-	if first.ClusterLabel != "Cluster 2" || first.Desired != 1 || first.Ready != 1 || len(first.Endpoints) != 1 || first.SeenAt.IsZero() ||
-		first.Latest.Verb != fleet.VerbUpdate || first.Latest.State != fleet.OperationSucceeded || first.Image == "" {
+	if first.ClusterLabel != "Cluster 2" || first.Desired != 1 || first.Ready != 1 || first.SeenAt.IsZero() || first.Image == "" {
 		t.Fatalf("row %+v", first)
 	}
 	filters := map[string]struct {

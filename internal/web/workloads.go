@@ -70,20 +70,14 @@ func (s *Server) listWorkloads(w http.ResponseWriter, r *http.Request) error {
 }
 
 func workloadRows(rows []fleet.WorkloadRow) []views.WorkloadRow {
-	var out []views.WorkloadRow
+	out := make([]views.WorkloadRow, 0, len(rows))
 	for i := range rows {
 		r := &rows[i]
-		row := views.WorkloadRow{
+		out = append(out, views.WorkloadRow{
 			ID: r.ID, Name: r.Name, Runtime: runtimeLabel(r.Runtime), Target: r.Target(), ClusterLabel: r.ClusterLabel,
-			Namespace: r.Namespace, Phase: string(r.Phase), Reason: r.Reason, Image: r.Image, Release: r.Release,
+			Namespace: r.Namespace, Phase: string(r.Phase), Reason: r.Reason, Image: r.Image,
 			Ready: int(r.Ready), Desired: int(r.Desired), Observed: !r.SeenAt.IsZero(), SeenAt: r.SeenAt,
-		}
-		for _, e := range r.Endpoints {
-			if row.Endpoint == "" || e.URL != "" {
-				row.Endpoint = e.Text
-			}
-		}
-		out = append(out, row)
+		})
 	}
 	return out
 }
