@@ -13,3 +13,6 @@ CREATE TABLE ended_invites (
     at         timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX ended_invites_at_idx ON ended_invites (at);
+
+-- What the kubeconfig itself says of the credential: kind, subject, end.
+ALTER TABLE clusters ADD COLUMN credential jsonb NOT NULL DEFAULT '{}';

@@ -204,6 +204,7 @@ type Inspection struct {
 type InspectedContext struct {
 	Name, Cluster, Server, User, Auth string
 	Current                           bool
+	Ends                              time.Time // of the credential; zero = it does not say
 }
 
 // Change is a field that another admin saved while the form was open.

@@ -65,6 +65,14 @@ func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
 	return err
 }
 
+func (k kubeconfigs) Facts(raw []byte, r registry.Reading) (fleet.CredentialFacts, error) {
+	config, err := kube.Parse(raw, k.options(r))
+	if err != nil {
+		return fleet.CredentialFacts{}, err
+	}
+	return config.Facts(""), nil
+}
+
 func (k kubeconfigs) Destination(raw []byte, r registry.Reading) (string, error) {
 	config, err := kube.Parse(raw, k.options(r))
 	if err != nil {
@@ -86,7 +94,7 @@ func contexts(i kube.Inspection) []registry.Context {
 	for n, c := range i.Contexts {
 		out[n] = registry.Context{
 			Name: c.Name, Cluster: c.Cluster, User: c.User, Server: c.Server,
-			Current: c.Name == i.Current, Refusal: c.Refusal,
+			Current: c.Name == i.Current, Says: c.Says, Refusal: c.Refusal,
 		}
 	}
 	return out

@@ -26,6 +26,10 @@ func TestAnEncryptedKubeconfigWorksAndIsNeverShown(t *testing.T) {
 	// Refused for another field, it does not come back.
 	refused := expect(t, p.post(t, "/admin/clusters", form.but(fields{"label": ""})), http.StatusUnprocessableEntity)
 	expect(t, p.post(t, "/admin/clusters", form), http.StatusSeeOther)
+	// What it says of itself is known without the cluster.
+	if before := pl.read(t, pl.path("")); !before.says("client certificate", "Subject", "Authority ends") || before.one("data-test-state", "untested") == nil {
+		t.Errorf("before its test: %s", clipped(before.text()))
+	}
 	pl.test(t, "ok")
 	w := pl.deploy(t, fields{"secret_env": "TOKEN=a-very-secret-value"})
 
@@ -72,7 +76,7 @@ func TestInspectShowsTheContexts(t *testing.T) {
 		{"credential_mode": "mounted", "kubeconfig_path": name},
 	} {
 		answer := expect(t, p.post(t, "/admin/clusters/inspect", form), http.StatusOK)
-		if !answer.says("a-second-one") {
+		if !answer.says("a-second-one", "client certificate of", "ends") {
 			t.Errorf("%s: the contexts are not shown: %s", form["credential_mode"], clipped(answer.text()))
 		}
 		if strings.Contains(answer.body, "client-key-data") {

@@ -81,6 +81,10 @@ type Cluster struct {
 	Context        string // "" = the kubeconfig's current context
 	CredentialHash string // hex SHA-256 of the kubeconfig's bytes; "" = not readable when last looked at
 
+	// Credential is what the kubeconfig itself says; zero = not looked at yet,
+	// or it cannot be used.
+	Credential CredentialFacts
+
 	Allows Allowances // what the kubeconfig may say
 
 	Cloud       CloudIdentity     // of the cloud credential that is sealed with it

@@ -38,6 +38,15 @@ func (s *Status) Verdict() TestState {
 	return settled.TestState()
 }
 
+// Credential describes the present credential: as it says itself, or else as the
+// latest test saw it.
+func (s *Status) Credential() CredentialFacts {
+	if s.Cluster.Credential == (CredentialFacts{}) && s.Test != nil && s.Test.Fingerprint == s.Cluster.Fingerprint() {
+		return s.Test.Credential
+	}
+	return s.Cluster.Credential
+}
+
 // IsTarget reports whether workloads may be deployed there. It is the only
 // rule that makes a target.
 func (s *Status) IsTarget() bool { return s.WhyNotTarget() == "" }

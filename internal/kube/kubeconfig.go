@@ -272,7 +272,7 @@ type InspectedContext struct {
 	User      string
 	Namespace string
 	Server    string
-	Kind      string // of the credential, as in fleet.CredentialFacts
+	Says      fleet.CredentialFacts
 	Refusal   string // why it cannot be used; "" = it can
 }
 
@@ -289,7 +289,7 @@ func Inspect(raw []byte, opts ParseOptions) Inspection {
 		if refused == nil {
 			var cred *credential
 			if cred, refused = opts.check(r); refused == nil {
-				found.Kind = cred.facts().Kind
+				found.Says = cred.facts()
 			}
 		}
 		if refused != nil {

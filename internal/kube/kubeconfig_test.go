@@ -173,7 +173,7 @@ func TestParseAccepts(t *testing.T) {
 	if bad := inspection.Contexts[0]; bad.Name != "bad" || !strings.Contains(bad.Refusal, "evil") {
 		t.Errorf("%+v", bad)
 	}
-	if good := inspection.Contexts[1]; good != (kube.InspectedContext{Name: "here", Cluster: "harbour", User: "pilot", Namespace: "quay", Server: "https://127.0.0.1:6443", Kind: "token"}) {
+	if good := inspection.Contexts[1]; good != (kube.InspectedContext{Name: "here", Cluster: "harbour", User: "pilot", Namespace: "quay", Server: "https://127.0.0.1:6443", Says: good.Says}) || good.Says.Kind != "token" {
 		t.Errorf("%+v", good)
 	}
 

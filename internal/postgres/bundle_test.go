@@ -65,7 +65,8 @@ func (b *bundle) exec(sql string, args ...any) {
 func aCluster(id string) fleet.Cluster {
 	return fleet.Cluster{
 		ID: id, Label: "Cluster " + id, Provider: fleet.ProviderK3s, ClusterName: "kind-" + id,
-		CredentialMode: fleet.CredentialMounted, KubeconfigPath: id, CredentialHash: "h1", Namespace: "apps",
+		CredentialMode: fleet.CredentialMounted, KubeconfigPath: id, CredentialHash: "h1",
+		Credential: fleet.CredentialFacts{Kind: "token", Subject: "somebody"}, Namespace: "apps",
 		RuntimeNamespaces: map[string]string{"openclaw": "claws"},
 		Exposure:          fleet.Exposure{Mode: fleet.ExposureNodePort, RuntimeHost: "127.0.0.1"},
 		ImagePullSecrets:  []string{"pull"}, Labels: map[string]string{"team": "a"}, Region: "local", Enabled: true,

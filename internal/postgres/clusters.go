@@ -18,6 +18,7 @@ type clusterRow struct {
 	KubeconfigPath    string
 	Context           string
 	CredentialHash    string
+	Credential        fleet.CredentialFacts
 	Cloud             fleet.CloudIdentity
 	AllowTLSSkip      bool
 	AllowProxy        bool
@@ -34,13 +35,13 @@ type clusterRow struct {
 }
 
 const clusterColumns = `c.id, c.label, c.provider, c.cluster_name, c.credential_mode, c.kubeconfig_path, c.context,
-	c.credential_hash, c.cloud, c.allow_tls_skip, c.allow_proxy, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
+	c.credential_hash, c.credential, c.cloud, c.allow_tls_skip, c.allow_proxy, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
 	c.version, c.created_at, c.updated_at`
 
 func (r clusterRow) cluster() fleet.Cluster {
 	return fleet.Cluster{
 		ID: r.ID, Label: r.Label, Provider: r.Provider, ClusterName: r.ClusterName, CredentialMode: r.CredentialMode,
-		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Cloud: r.Cloud,
+		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Credential: r.Credential, Cloud: r.Cloud,
 		Allows: fleet.Allowances{TLSSkip: r.AllowTLSSkip, Proxy: r.AllowProxy}, Namespace: r.Namespace,
 		RuntimeNamespaces: r.RuntimeNamespaces, Exposure: r.Exposure, ImagePullSecrets: r.ImagePullSecrets,
 		Labels: r.Labels, Region: r.Region, Enabled: r.Enabled,
@@ -53,7 +54,7 @@ func clusterArgs(c fleet.Cluster) pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"id": c.ID, "label": c.Label, "provider": c.Provider, "cluster_name": c.ClusterName,
 		"credential_mode": c.CredentialMode, "kubeconfig_path": c.KubeconfigPath, "context": c.Context,
-		"credential_hash": c.CredentialHash, "cloud": c.Cloud, "allow_tls_skip": c.Allows.TLSSkip, "allow_proxy": c.Allows.Proxy, "namespace": c.Namespace,
+		"credential_hash": c.CredentialHash, "credential": c.Credential, "ends": nullTime(c.Credential.NotAfter), "cloud": c.Cloud, "allow_tls_skip": c.Allows.TLSSkip, "allow_proxy": c.Allows.Proxy, "namespace": c.Namespace,
 		"runtime_namespaces": orEmptyMap(c.RuntimeNamespaces), "exposure": c.Exposure,
 		"image_pull_secrets": orEmpty(c.ImagePullSecrets), "labels": orEmptyMap(c.Labels), "region": c.Region,
 		"enabled": c.Enabled, "version": c.Version, "fingerprint": c.Fingerprint(),
@@ -66,9 +67,9 @@ func (db *DB) CreateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO clusters (id, label, provider, cluster_name, credential_mode, kubeconfig_path, context,
-				credential_hash, cloud, allow_tls_skip, allow_proxy, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
+				credential_hash, credential, credential_ends_at, cloud, allow_tls_skip, allow_proxy, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
 			VALUES (@id, @label, @provider, @cluster_name, @credential_mode, @kubeconfig_path, @context,
-				@credential_hash, @cloud, @allow_tls_skip, @allow_proxy, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
+				@credential_hash, @credential, @ends, @cloud, @allow_tls_skip, @allow_proxy, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
 				@fingerprint)`, clusterArgs(c)); err != nil {
 			return err
 		}
@@ -96,7 +97,7 @@ func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET label = @label, provider = @provider, cluster_name = @cluster_name,
 				credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
-				credential_hash = @credential_hash, cloud = @cloud, allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
+				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud, allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
 				exposure = @exposure, image_pull_secrets = @image_pull_secrets, labels = @labels, region = @region,
 				enabled = @enabled, fingerprint = @fingerprint, test_wanted = test_wanted AND fingerprint = @fingerprint,
 				version = version + 1, updated_at = now()
@@ -194,7 +195,7 @@ func (db *DB) SetEnabled(ctx context.Context, id string, enabled bool, audit fle
 // "" = not readable. It does not count the version up: nobody's form is outdated
 // by it. What has become readable is due for a test. Where the cluster is gone or
 // has another credential by now, nothing changes, and that is no error.
-func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string) error {
+func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string, says fleet.CredentialFacts) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		row, err := one[clusterRow](ctx, tx, `SELECT `+clusterColumns+` FROM clusters c
 			WHERE id = $1 AND credential_mode = 'mounted' AND kubeconfig_path = $2 FOR UPDATE`, id, path)
@@ -207,10 +208,10 @@ func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string) erro
 		c := row.cluster()
 		c.CredentialHash = hash
 		if _, err := tx.Exec(ctx, `
-			UPDATE clusters SET credential_hash = $2, fingerprint = $3, test_wanted = $2 <> '',
+			UPDATE clusters SET credential_hash = $2, fingerprint = $3, credential = $4, credential_ends_at = $5, test_wanted = $2 <> '',
 				test_wanted_by = CASE WHEN test_wanted THEN test_wanted_by ELSE '' END
 			WHERE id = $1`,
-			id, hash, c.Fingerprint()); err != nil {
+			id, hash, c.Fingerprint(), says, nullTime(says.NotAfter)); err != nil {
 			return err
 		}
 		return ring(ctx, tx, clusterBell(id))

@@ -141,16 +141,20 @@ func TestOverviewPointsToWhatNeedsAttention(t *testing.T) {
 	b.exec(`UPDATE clusters SET credential_ends_at = now() + interval '3 days' WHERE id = 'c-3'`)
 	b.exec(`UPDATE clusters SET credential_ends_at = now() - interval '3 days' WHERE id = 'c-4'`)
 	b.exec(`UPDATE clusters SET credential_ends_at = now() + interval '90 days' WHERE id = 'c-5'`)
+	// Of one that was never tested it is known too.
+	soon := aCluster("untested")
+	soon.Credential.NotAfter = time.Now().Add(4 * 24 * time.Hour)
+	b.must(b.CreateCluster(t.Context(), soon, nil, fleet.AuditEntry{}))
 	b.deploy("c-1", "new")
 	o, err := b.Overview(t.Context())
 	b.must(err)
 	if o.Workloads.All() != 601 || o.Workloads[fleet.PhaseDeploying] != 1 || o.Workloads[fleet.PhaseUnknown] != 20 || o.Running != 1 {
 		t.Fatalf("workloads %v, running %d", o.Workloads, o.Running)
 	}
-	if o.Clusters.All != 30 || o.Clusters.Disabled != 1 || o.Clusters.Failed != 3 || len(o.FailedClusters) != 3 {
+	if o.Clusters.All != 31 || o.Clusters.Disabled != 1 || o.Clusters.Failed != 3 || len(o.FailedClusters) != 3 {
 		t.Fatalf("clusters %+v", o.Clusters)
 	}
-	if len(o.Expiring) != 2 || o.Expiring[0].Cluster.ID != "c-4" || o.Expiring[0].Test == nil {
+	if len(o.Expiring) != 3 || o.Expiring[0].Cluster.ID != "c-4" || o.Expiring[0].Test == nil || o.Expiring[2].Cluster.ID != "untested" {
 		t.Fatalf("expiring %v", o.Expiring)
 	}
 	if len(o.Troubled) != 8 || o.Troubled[0].Phase != fleet.PhaseFailed || o.Troubled[7].Phase != fleet.PhaseDegraded {
@@ -161,7 +165,7 @@ func TestOverviewPointsToWhatNeedsAttention(t *testing.T) {
 	}
 	n, err := b.NavCounts(t.Context())
 	b.must(err)
-	if n != (fleet.NavCounts{Workloads: 601, Running: 1, Clusters: 30}) {
+	if n != (fleet.NavCounts{Workloads: 601, Running: 1, Clusters: 31}) {
 		t.Fatalf("%+v", n)
 	}
 }

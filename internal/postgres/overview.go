@@ -36,7 +36,7 @@ func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
 	o.Unreadable = statusesOf(unreadable)
 	expiring, err := db.statuses(ctx, testColumnsBrief, `
 		SELECT `+statusColumns+` FROM clusters c
-		WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.credential_ends_at < now() + $2::interval
+		WHERE c.enabled AND c.credential_ends_at < now() + $2::interval
 		ORDER BY c.credential_ends_at LIMIT $1`, attentionShown, fleet.ExpiryWarning)
 	if err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)

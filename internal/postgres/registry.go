@@ -202,7 +202,7 @@ func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCou
 			count(*) FILTER (WHERE c.standing = 'failed') AS failed,
 			count(*) FILTER (WHERE c.standing = 'untested') AS untested,
 			count(*) FILTER (WHERE c.standing = 'disabled') AS disabled,
-			count(*) FILTER (WHERE c.enabled AND c.test_fingerprint = c.fingerprint AND c.credential_ends_at < now() + @soon::interval) AS expiring
+			count(*) FILTER (WHERE c.enabled AND c.credential_ends_at < now() + @soon::interval) AS expiring
 		FROM clusters c WHERE `+where, args)
 	return counts, wrap("cluster counts", err)
 }

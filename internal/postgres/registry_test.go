@@ -53,7 +53,7 @@ func TestB4AnOutdatedSaveIsAConflict(t *testing.T) {
 	if got := b.status("c1").Cluster; got.Label != "first" || got.Version != 2 {
 		t.Fatalf("%+v", got)
 	}
-	b.must(b.SetCredentialHash(t.Context(), "c1", "c1", "other"))
+	b.must(b.SetCredentialHash(t.Context(), "c1", "c1", "other", fleet.CredentialFacts{}))
 	b.must(b.SetEnabled(t.Context(), "c1", false, fleet.AuditEntry{}))
 	if got := b.status("c1").Cluster; got.Version != 3 || got.Enabled {
 		t.Fatalf("%+v", got)
@@ -61,7 +61,7 @@ func TestB4AnOutdatedSaveIsAConflict(t *testing.T) {
 	c.ID = "none"
 	wantCode(t, b.UpdateCluster(t.Context(), c, nil, fleet.AuditEntry{}), fleet.CodeNotFound)
 	wantCode(t, b.SetEnabled(t.Context(), "none", true, fleet.AuditEntry{}), fleet.CodeNotFound)
-	b.must(b.SetCredentialHash(t.Context(), "none", "none", "h"))
+	b.must(b.SetCredentialHash(t.Context(), "none", "none", "h", fleet.CredentialFacts{}))
 }
 
 // The poller may have read a file that is the cluster's credential no more.
@@ -73,7 +73,7 @@ func TestAFileThatWasTheCredentialChangesNothing(t *testing.T) {
 		t.Helper()
 		want := b.status("c1")
 		for _, hash := range []string{"", "h9"} {
-			b.must(b.SetCredentialHash(t.Context(), "c1", "c1", hash))
+			b.must(b.SetCredentialHash(t.Context(), "c1", "c1", hash, fleet.CredentialFacts{}))
 			if d := cmp.Diff(want, b.status("c1")); d != "" {
 				t.Errorf("after %s, hash %q: %s", after, hash, d)
 			}
@@ -238,7 +238,7 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	}
 	b.exec(`UPDATE clusters SET tested_at = now() - interval '11 minutes' WHERE id <> 'fresh'`)
 	b.must(b.SetEnabled(t.Context(), "disabled", false, fleet.AuditEntry{}))
-	b.must(b.SetCredentialHash(t.Context(), "changed", "changed", "other"))
+	b.must(b.SetCredentialHash(t.Context(), "changed", "changed", "other", fleet.CredentialFacts{}))
 	_, err := b.BeginTest(t.Context(), fleet.ConnectionTest{ClusterID: "running", StartedAt: time.Now(), Deadline: time.Minute})
 	b.must(err)
 	due, err := b.DueTests(t.Context(), 10*time.Minute, 0)
@@ -312,7 +312,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 	}
 
 	// The file changes while a test of what it was runs.
-	b.must(b.SetCredentialHash(t.Context(), "c1", "c1", "h2"))
+	b.must(b.SetCredentialHash(t.Context(), "c1", "c1", "h2", fleet.CredentialFacts{}))
 	running.State = fleet.TestOK
 	b.must(b.SaveTest(t.Context(), running))
 	due(true)
@@ -348,7 +348,7 @@ func TestStandingInSQLIsThatOfTheDomain(t *testing.T) {
 			case 1, 2:
 				b.tested(id, fleet.TestOK)
 			case 3:
-				b.must(b.SetCredentialHash(t.Context(), id, id, []string{"", "h1", "h2"}[random.IntN(3)]))
+				b.must(b.SetCredentialHash(t.Context(), id, id, []string{"", "h1", "h2"}[random.IntN(3)], fleet.CredentialFacts{}))
 			case 4:
 				b.must(b.SetEnabled(t.Context(), id, random.IntN(2) == 0, fleet.AuditEntry{}))
 			default:

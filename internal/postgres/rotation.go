@@ -29,7 +29,7 @@ func (db *DB) TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.S
 	return wrap("take credential", db.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
-				credential_hash = @credential_hash, cloud = @cloud, allow_tls_skip = @allow_tls_skip,
+				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud, allow_tls_skip = @allow_tls_skip,
 				allow_proxy = @allow_proxy, fingerprint = @fingerprint, test_wanted = false,
 				version = version + 1, updated_at = now()
 			WHERE id = @id AND version = @version`, clusterArgs(c))

@@ -82,6 +82,14 @@ func (f *folder) Check(raw []byte, _ registry.Reading) error {
 	return nil
 }
 
+// Facts are of a token that ends on the day behind “until ”, if there is one.
+func (f *folder) Facts(raw []byte, r registry.Reading) (fleet.CredentialFacts, error) {
+	facts := fleet.CredentialFacts{Kind: "token", Context: r.Context}
+	_, day, _ := strings.Cut(string(raw), "until ")
+	facts.NotAfter, _ = time.Parse(time.DateOnly, day)
+	return facts, f.Check(raw, r)
+}
+
 // Destination is what follows “of ” in these kubeconfigs, or their context
 // that leads elsewhere.
 func (f *folder) Destination(raw []byte, r registry.Reading) (string, error) {

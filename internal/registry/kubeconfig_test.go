@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"portolan/internal/fleet"
 	"portolan/internal/registry"
@@ -140,4 +141,48 @@ func TestB5FilesThatNoClusterUsesAreFound(t *testing.T) {
 			t.Errorf("with %q registered too, %v are found", used.context, left)
 		}
 	}
+}
+
+func TestWhatACredentialSaysIsKnownBeforeItsFirstTest(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	ends := func(when, id, want, context string) {
+		t.Helper()
+		s := b.status(id)
+		says := s.Credential()
+		if got := says.NotAfter.Format(time.DateOnly); got != want || says.Kind != "token" || says.Context != context {
+			t.Errorf("%s: it says %+v, want the end %s", when, says, want)
+		}
+	}
+	b.folder.put("one", "until 2031-01-01")
+	b.register("mounted")
+	ends("registered", "mounted", "2031-01-01", "")
+	b.folder.put("one", "until 2032-01-01")
+	_, err := b.CheckTarget(t.Context(), "mounted") // which notices the file
+	wantCode(t, err, fleet.CodeConflict)
+	ends("the file was replaced", "mounted", "2032-01-01", "")
+	b.begun() // of the new file
+	b.tester.end <- fleet.TestOK
+	b.until("the test has ended", func() bool { return !b.status("mounted").Running })
+	ends("tested", "mounted", "2032-01-01", "")
+	b.folder.put("one", "bad")
+	_, err = b.CheckTarget(t.Context(), "mounted")
+	wantCode(t, err, fleet.CodeConflict)
+	if says := b.status("mounted").Cluster.Credential; says != (fleet.CredentialFacts{}) {
+		t.Errorf("one that cannot be used says %+v", says)
+	}
+	b.begun()
+	b.tester.end <- fleet.TestFailed
+
+	encrypted := []string{"credential_mode", "encrypted", "kubeconfig_path", "", "kubeconfig"}
+	b.register("encrypted", append(encrypted, "until 2033-01-01")...)
+	ends("registered", "encrypted", "2033-01-01", "")
+	for version, change := range []struct{ kubeconfig, context, want string }{{"", "", "2033-01-01"}, {"", "other", "2033-01-01"}, {"until 2034-01-01", "", "2034-01-01"}} {
+		_, err := b.Update(t.Context(), admin, "encrypted", form("encrypted", append(encrypted, change.kubeconfig, "context", change.context, "version", fmt.Sprint(version+1))...))
+		b.must(err)
+		ends("saved", "encrypted", change.want, change.context)
+	}
+	b.tested("encrypted", fleet.TestOK)
+	b.must(b.rotate("encrypted", fleet.ClusterForm{"kubeconfig": "until 2035-01-01"}, fleet.TestOK, func() {}))
+	ends("rotated", "encrypted", "2035-01-01", "")
 }

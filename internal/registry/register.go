@@ -112,9 +112,16 @@ func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fle
 		collect(problems, r.Kubeconfigs.Check([]byte(typed), reading(&c)))
 		raw = []byte(typed)
 		c.CredentialHash = hashOf(raw)
+		r.describe(&c, raw)
 		r.bindCloud(&c, raw, problems)
 	case c.CredentialMode == fleet.CredentialEncrypted && before != nil && before.CredentialMode == fleet.CredentialEncrypted:
-		c.CredentialHash = before.CredentialHash // kept as it is
+		c.CredentialHash, c.Credential = before.CredentialHash, before.Credential // kept as it is
+		if c.Context != before.Context || c.Allows != before.Allows {
+			c.Credential = fleet.CredentialFacts{}
+			if kept, err := r.Kubeconfig(ctx, before); err == nil { // the test tells of one that does not open
+				r.describe(&c, kept)
+			}
+		}
 		if c.SealedCloud != nil || c.Cloud.Sealed() && c.Context != before.Context {
 			if raw, err = r.Kubeconfig(ctx, before); err != nil {
 				return c, nil, err
@@ -156,6 +163,7 @@ func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) []byte
 	}
 	collect(problems, r.Kubeconfigs.Check(raw, reading(c)))
 	c.CredentialHash = hashOf(raw)
+	r.describe(c, raw)
 	r.bindCloud(c, raw, problems)
 	return raw
 }

@@ -39,6 +39,9 @@ type Kubeconfigs interface {
 	Inspect(raw []byte, r Reading) ([]Context, error)
 	// Check returns nil when the context of r may be used.
 	Check(raw []byte, r Reading) error
+	// Facts describes the credential of the context of r without revealing it;
+	// an Error as of Check.
+	Facts(raw []byte, r Reading) (fleet.CredentialFacts, error)
 	// Destination identifies the server that the context of r leads to, with how
 	// it is reached and recognised; an Error as of Check.
 	Destination(raw []byte, r Reading) (string, error)
@@ -65,7 +68,8 @@ type Context struct {
 	User    string
 	Server  string
 	Current bool
-	Refusal string // why Portolan does not use it; "" = it would
+	Says    fleet.CredentialFacts // of its credential; zero where Refusal
+	Refusal string                // why Portolan does not use it; "" = it would
 }
 
 // Found is a kubeconfig in the mounted folder.
@@ -300,7 +304,17 @@ func (r *Registry) storeHash(ctx context.Context, c *fleet.Cluster, raw []byte, 
 		return nil
 	}
 	c.CredentialHash = hash
-	return r.Store.SetCredentialHash(ctx, c.ID, c.KubeconfigPath, hash)
+	r.describe(c, raw)
+	return r.Store.SetCredentialHash(ctx, c.ID, c.KubeconfigPath, hash, c.Credential)
+}
+
+// describe notes what a kubeconfig says of itself; nothing of one that cannot be
+// used.
+func (r *Registry) describe(c *fleet.Cluster, raw []byte) {
+	var err error
+	if c.Credential, err = r.Kubeconfigs.Facts(raw, reading(c)); err != nil {
+		c.Credential = fleet.CredentialFacts{}
+	}
 }
 
 // hashOf identifies the bytes of a kubeconfig without revealing them: only

@@ -58,6 +58,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 			return test, atField("kubeconfig_path", err)
 		}
 		c.CredentialHash = hashOf(raw)
+		r.describe(&c, raw)
 	}
 	namespace, uid, err := r.Store.KnownIdentity(ctx, id)
 	if err != nil {

@@ -21,10 +21,10 @@ type Store interface {
 	// SetEnabled switches a cluster on or off, and counts its version up.
 	SetEnabled(ctx context.Context, id string, enabled bool, audit fleet.AuditEntry) error
 	// SetCredentialHash records what the poller read of the mounted file at
-	// path; "" = not readable. It does not count the version up: nobody's form
+	// path, and what that says of itself; "" = not readable. It does not count the version up: nobody's form
 	// is outdated by it. A cluster that has another credential by now is left
 	// as it is.
-	SetCredentialHash(ctx context.Context, id, path, hash string) error
+	SetCredentialHash(ctx context.Context, id, path, hash string, says fleet.CredentialFacts) error
 	// DeleteCluster removes the row with its tests and credential. While
 	// workloads are there it is CodeConflict and the message names them.
 	DeleteCluster(ctx context.Context, id string, audit fleet.AuditEntry) error

@@ -62,7 +62,7 @@ func (s *Server) clusterView(ctx context.Context, id string, role fleet.Role) (v
 		v.Permissions = grids(status.Test.Permissions)
 		v.Features = featureFacts(status.Test)
 	}
-	v.Credential = credentialFacts(c, status.Test, time.Now())
+	v.Credential = credentialFacts(&status, time.Now())
 	if err := s.Registry.CheckSealed(ctx, c); err != nil {
 		f := unopenedFact(err)
 		if f.Value == "" {
@@ -213,8 +213,10 @@ func featureFacts(t *fleet.ConnectionTest) []views.Fact {
 	return out
 }
 
-// credentialFacts describes the kubeconfig from what the latest test saw of it.
-func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) []views.Fact {
+// credentialFacts describes the kubeconfig as it describes itself, and as whom
+// the latest test found it known.
+func credentialFacts(s *fleet.Status, now time.Time) []views.Fact {
+	c, f := &s.Cluster, s.Credential()
 	out := []views.Fact{{Name: "Kept", Value: "sealed in the database"}}
 	if c.CredentialMode == fleet.CredentialMounted {
 		out = []views.Fact{{Name: "Mounted file", Value: c.KubeconfigPath, Mono: true}}
@@ -222,15 +224,14 @@ func credentialFacts(c *fleet.Cluster, t *fleet.ConnectionTest, now time.Time) [
 	if c.Cloud.Sealed() {
 		out = append(out, views.Fact{Name: "Cloud credential", Value: "sealed: " + c.Cloud.String()})
 	}
-	if t == nil {
+	if f == (fleet.CredentialFacts{}) {
 		return append(out, views.Fact{Name: "Context", Value: cmp.Or(c.Context, "the file's current one"), Mono: c.Context != ""})
 	}
-	f := t.Credential
 	out = append(out,
 		views.Fact{Name: "Context", Value: f.Context, Mono: true},
 		views.Fact{Name: "Kind", Value: f.Kind},
 		views.Fact{Name: "Subject", Value: f.Subject, Mono: true})
-	if t.Identity != "" && t.Identity != f.Subject {
+	if t := s.Test; t != nil && t.Fingerprint == c.Fingerprint() && t.Identity != "" && t.Identity != f.Subject {
 		out = append(out, views.Fact{Name: "Known as", Value: t.Identity, Mono: true})
 	}
 	out = append(out, views.Fact{Name: "Server", Value: f.Server, Mono: true})

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 	"github.com/go-chi/chi/v5"
@@ -271,7 +272,15 @@ func inspectionView(contexts []registry.Context, err error) *views.Inspection {
 	for _, c := range contexts {
 		v.Contexts = append(v.Contexts, views.InspectedContext{
 			Name: c.Name, Cluster: c.Cluster, Server: c.Server, User: c.User, Current: c.Current,
+			Auth: join(" of ", c.Says.Kind, c.Says.Subject), Ends: c.Says.NotAfter,
 		})
+		switch left := time.Until(c.Says.NotAfter); {
+		case c.Says.NotAfter.IsZero():
+		case left <= 0:
+			v.Warnings = append(v.Warnings, c.Name+": its "+c.Says.Kind+" has ended.")
+		case left < fleet.ExpiryWarning:
+			v.Warnings = append(v.Warnings, c.Name+": its "+c.Says.Kind+" ends soon.")
+		}
 		if c.Refusal != "" {
 			v.Warnings = append(v.Warnings, c.Name+": "+c.Refusal)
 		}

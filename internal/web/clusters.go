@@ -87,12 +87,12 @@ func clusterRow(c *fleet.ClusterRow) views.ClusterRow {
 		Exposure: string(c.Cluster.Exposure.Mode), TestState: string(c.TestState()), Enabled: c.Cluster.Enabled, Workloads: c.Workloads,
 		Allows: allowances(c.Cluster.Allows),
 	}
+	if ends := c.Credential().NotAfter; !ends.IsZero() && time.Until(ends) < fleet.ExpiryWarning {
+		row.CredentialEnds, row.CredentialEnded = ends, time.Until(ends) <= 0
+	}
 	t := c.Test
 	if t == nil {
 		return row
-	}
-	if ends := t.Credential.NotAfter; !ends.IsZero() && t.Fingerprint == c.Cluster.Fingerprint() && time.Until(ends) < fleet.ExpiryWarning {
-		row.CredentialEnds, row.CredentialEnded = ends, time.Until(ends) <= 0
 	}
 	row.Version, row.TestAt, row.TestTook = t.ServerVersion, t.FinishedAt, t.FinishedAt.Sub(t.StartedAt)
 	switch c.TestState() {

@@ -60,7 +60,7 @@ func (s *Server) rotateCredential(w http.ResponseWriter, r *http.Request) error 
 
 func (s *Server) credentialPage(w http.ResponseWriter, r *http.Request, status int, c fleet.Status, form fleet.ClusterForm, v views.Credential) error {
 	v.ID, v.Label = c.Cluster.ID, c.Cluster.Label
-	v.Present = credentialFacts(&c.Cluster, c.Test, time.Now())
+	v.Present = credentialFacts(&c, time.Now())
 	s.offerCredentials(r.Context(), &v.Form, form)
 	return s.render(w, r, status, "Rotate the credential of "+v.Label, func(p views.Page) templ.Component { return views.CredentialPage(p, v) })
 }

@@ -281,6 +281,10 @@ func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
 	return nil
 }
 
+func (k kubeconfigs) Facts(raw []byte, r registry.Reading) (fleet.CredentialFacts, error) {
+	return fleet.CredentialFacts{Kind: "token", Subject: "somebody", Server: "https://192.0.2.1:6443", NotAfter: time.Now().Add(71 * time.Hour)}, k.Check(raw, r)
+}
+
 func (k kubeconfigs) Destination(raw []byte, _ registry.Reading) (string, error) {
 	return string(raw), nil
 }
