@@ -201,9 +201,8 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, show func(ctx co
 		case <-recheck.C:
 			err = s.mayRead(r)
 		case <-ping.C:
-			if out.ping() != nil {
-				return nil
-			}
+			// An event without data, which no reader is told of, but the script of the page sees.
+			out.message("", "ping", nil)
 		}
 		if err != nil && ctx.Err() != nil {
 			return nil // the reader has gone, or the process ends

@@ -129,22 +129,29 @@
     stop() {
       this.abort?.abort();
       this.abort = null;
+      portolan.forget(this.line);
     }
 
     async start() {
       this.stop();
       const abort = (this.abort = new AbortController());
+      const line = (this.line = portolan.watch({ cut: () => {}, again: () => {} }));
+      const heard = () => (line.heard = Date.now());
       let wait = 500;
       let failures = 0;
       this.state("connecting", "working");
       while (this.abort === abort) {
+        const attempt = new AbortController();
+        line.cut = () => attempt.abort();
+        heard();
         try {
           const headers = { Accept: "text/event-stream" };
           if (this.lastID) headers["Last-Event-ID"] = this.lastID;
-          const answer = await fetch(this.address, { headers, signal: abort.signal, cache: "no-store" });
+          const answer = await fetch(this.address, { headers, signal: AbortSignal.any([abort.signal, attempt.signal]), cache: "no-store" });
           if (!answer.ok || !answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
             const why = await reason(answer);
             if (answer.status < 500 && answer.status !== 429 && answer.status !== 408) {
+              portolan.forget(line);
               this.state("ended", "failed");
               this.say(why);
               return;
@@ -154,11 +161,12 @@
           this.say("");
           this.state("live", "ok");
           failures = 0;
-          for await (const message of messages(answer.body)) {
+          for await (const message of messages(answer.body, heard)) {
             if (this.abort !== abort) return;
             if (message.retry) wait = message.retry;
             if (message.id !== undefined) this.lastID = message.id;
             if (message.event === "done") {
+              portolan.forget(line);
               this.state("ended", "stopped");
               this.say(message.data);
               return;
@@ -168,13 +176,16 @@
           }
         } catch (e) {
           if (this.abort !== abort) return;
-          if (failures > 0 && e instanceof Error && e.message && !(e instanceof TypeError)) this.say(e.message);
+          if (failures > 0 && !attempt.signal.aborted && e instanceof Error && e.message && !(e instanceof TypeError)) this.say(e.message);
         }
         if (this.abort !== abort) return;
         this.state("reconnecting", "warning");
         const pause = Math.min(wait * 2 ** failures, 10000) * (0.8 + 0.4 * Math.random());
         failures++;
-        await new Promise((then) => setTimeout(then, pause));
+        await new Promise((then) => {
+          line.again = then;
+          setTimeout(then, pause);
+        });
       }
     }
 
@@ -392,8 +403,9 @@
     }
   };
 
-  // messages reads an event stream (HTML standard, section 9.2).
-  async function* messages(body) {
+  // messages reads an event stream (HTML standard, section 9.2). It calls heard
+  // whenever something comes, be it a comment.
+  async function* messages(body, heard) {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     let data = [];
@@ -408,6 +420,7 @@
         }
         const { done, value } = await reader.read();
         if (done) return;
+        heard();
         const all = (rest + value).split("\n");
         rest = all.pop();
         for (let line of all) {
