@@ -34,7 +34,7 @@ var (
 	scripts = []string{
 		"js/theme.js",
 		"vendor/htmx/htmx.min.js", "vendor/htmx/hx-sse.min.js",
-		"js/page.js", "js/keys.js", "js/line.js", "js/live.js", "js/forms.js", "js/tabs.js", "js/ansi.js", "js/logs.js",
+		"js/page.js", "js/keys.js", "js/line.js", "js/live.js", "js/forms.js", "js/drafts.js", "js/tabs.js", "js/ansi.js", "js/logs.js",
 	}
 )
 

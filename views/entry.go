@@ -13,6 +13,8 @@ type Setup struct {
 type Login struct {
 	Form ui.Form
 	Next string
+	// Unsaved: the person sent a form, and was not signed in any more.
+	Unsaved bool
 }
 
 // Invite is the page on which an invitation is accepted. Its form has the

@@ -54,7 +54,7 @@ func (s *Server) showLogin(w http.ResponseWriter, r *http.Request) error {
 	if visitOf(r.Context()).user.Email != "" {
 		return redirectError(next)
 	}
-	return s.loginPage(w, r, http.StatusOK, ui.Form{}, next)
+	return s.loginPage(w, r, http.StatusOK, ui.Form{Values: map[string][]string{"unsaved": {r.URL.Query().Get("unsaved")}}}, next)
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
@@ -98,7 +98,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request, status int, f
 	}
 	return s.render(w, r, status, "Sign in", func(p views.Page) templ.Component {
 		p.Person = views.Person{} // the frame of someone who is not in
-		return views.LoginPage(p, views.Login{Form: form, Next: next})
+		return views.LoginPage(p, views.Login{Form: form, Next: next, Unsaved: form.Get("unsaved") == "true"})
 	})
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -247,5 +248,44 @@ func TestAttack15ManyGuessesAtOnceAreNoMoreThanFive(t *testing.T) {
 	wg.Wait()
 	if n := tried.Load(); n > 5 {
 		t.Errorf("%d of 30 guesses were tried", n)
+	}
+}
+
+// A form that is sent after the session has ended leads to a page that says
+// so, and from there back to the form.
+func TestAFormSentAfterTheSessionLeadsBackToIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.user(fleet.RoleAdmin)
+	c := b.client()
+	for _, at := range []struct{ from, to, back string }{
+		{"/deploy?target=k8s:one", "/deploy", "/deploy?target=k8s:one"},
+		{"/deploy?target=k8s:one", "/deploy/preview", "/deploy?target=k8s:one"},
+		{"/admin/clusters/new?path=a", "/admin/clusters", "/admin/clusters/new?path=a"},
+		{"/admin/clusters", "/admin/clusters", "/admin/clusters/new"},
+		{"/admin/clusters/one", "/admin/clusters/one", "/admin/clusters/one/edit"},
+		{"/workloads/w/update", "/workloads/w/update", "/workloads/w/edit"},
+		{"/workloads/w/scale", "/workloads/w/scale", "/workloads/w"},
+		{"/admin/users/u/role", "/admin/users/u/role", "/admin/users"},
+	} {
+		a := c.post(at.to, fields{"name": "x"}, "Referer", b.base+at.from)
+		to, err := url.Parse(a.location())
+		if err != nil || a.status != http.StatusSeeOther || to.Path != "/login" || to.Query().Get("unsaved") != "true" {
+			t.Fatalf("POST %s from %s: %d %s", at.to, at.from, a.status, a.location())
+		}
+		if back := to.Query().Get("next"); back != at.back {
+			t.Errorf("POST %s from %s leads back to %s, want %s", at.to, at.from, back, at.back)
+		}
+		if page := c.get(a.location()); !strings.Contains(page.body, "data-unsaved") {
+			t.Errorf("GET %s: it does not say that nothing was saved", a.location())
+		}
+	}
+	for _, from := range []string{"", "https://evil.example/deploy"} {
+		if a := c.post("/deploy", nil, "Referer", from); a.location() != "/login" {
+			t.Errorf("POST /deploy from %q: %s", from, a.location())
+		}
+	}
+	if a := c.post("/logout", nil, "Referer", b.base+"/deploy"); a.location() != "/login" {
+		t.Errorf("POST /logout: %s", a.location())
 	}
 }

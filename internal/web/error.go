@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -147,15 +146,6 @@ func isPage(r *http.Request) bool {
 
 // isFragment reports whether htmx puts the answer into a page.
 func isFragment(r *http.Request) bool { return r.Header.Get("HX-Request") == "true" }
-
-// loginAddress leads back to where a read wanted to go.
-func loginAddress(r *http.Request) string {
-	next := r.URL.RequestURI()
-	if r.Method != http.MethodGet || next == "/" || !isPage(r) {
-		return "/login"
-	}
-	return "/login?next=" + url.QueryEscape(next)
-}
 
 func size(bytes int64) string {
 	if bytes >= 1<<20 {
