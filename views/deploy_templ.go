@@ -851,7 +851,7 @@ func specFields(f ui.Form, r RuntimeChoice, named bool, kept []string) templ.Com
 			return templ_7745c5c3_Err
 		}
 		if named {
-			templ_7745c5c3_Err = ui.Text(f, ui.Input{Name: "name", Label: "Name", Required: true, Mono: true, Attrs: templ.Attributes{"maxlength": "50", "autocomplete": "off", "autocapitalize": "off"}, Hint: "Lower-case letters, digits and hyphens, at most 50."}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Text(f, ui.Input{Name: "name", Label: "Name", Required: true, Mono: true, Attrs: templ.Attributes{"maxlength": "50", "autocapitalize": "off"}, Hint: "Lower-case letters, digits and hyphens, at most 50."}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

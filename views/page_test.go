@@ -21,8 +21,10 @@ func render(t *testing.T, c templ.Component) string {
 }
 
 func admin() Page {
-	return Page{Title: "Title", Path: "/", Person: Person{Email: "ada@example.org", Role: "admin", CanAdmin: true, CanOperate: true}}
+	return Page{Title: "Title", Path: "/", Assets: siteFiles(), Person: Person{Email: "ada@example.org", Role: "admin", CanAdmin: true, CanOperate: true}}
 }
+
+func nobody() Page { return Page{Title: "Title", Assets: siteFiles()} }
 
 // count is how many elements have an attribute of this name.
 func count(html, attribute string) int {
@@ -42,8 +44,8 @@ func filled(text string) map[string]templ.Component {
 		form.Values[secret] = []string{"never-shown"}
 	}
 	now := time.Now()
-	ops := []OperationRow{{ID: "o1", Title: text, State: "running", Note: text, Target: text, By: text, At: now}, {ID: "o2", State: "failed"}}
-	rows := []WorkloadRow{{ID: "w1", Name: text, Phase: "running", Reason: text, Observed: true, Ready: 1, Desired: 2}, {ID: "w2", Phase: "unknown"}}
+	ops := []OperationRow{{ID: "o1", Title: text, State: "running", Note: text, Target: text, By: text, At: now}, {ID: "o2", Title: "Stop web", State: "failed"}}
+	rows := []WorkloadRow{{ID: "w1", Name: text, Phase: "running", Reason: text, Observed: true, Ready: 1, Desired: 2}, {ID: "w2", Name: "web", Phase: "unknown"}}
 	ask := Confirm{Title: text, Says: []string{text}, Action: "/x", Word: text, Submit: "Delete", Back: "/", Volumes: []string{text}, Form: form}
 	fail := Failure{Status: 409, Title: text, Cause: text, Remedy: text, Links: []Option{{"/", text}}, Ref: text}
 	test := Test{State: "failed", At: now, Took: time.Second, Deadline: 15 * time.Second, By: text, Checks: []Check{{Name: "permissions", State: "failed", Message: text, Remedy: text, RBAC: true}, {Name: "exposure", State: "skipped"}}}
@@ -56,17 +58,17 @@ func filled(text string) map[string]templ.Component {
 	p := admin()
 	p.Title, p.Query, p.Notice = text, text, text
 	return map[string]templ.Component{
-		"setup":           SetupPage(Page{}, Setup{Form: form}),
-		"login":           LoginPage(Page{}, Login{Form: form, Next: text}),
+		"setup":           SetupPage(nobody(), Setup{Form: form}),
+		"login":           LoginPage(nobody(), Login{Form: form, Next: text}),
 		"failure":         FailurePage(p, fail),
-		"invite":          InvitePage(Page{}, Invite{Form: form}),
+		"invite":          InvitePage(nobody(), Invite{Form: form}),
 		"audit":           AuditPage(p, Audit{Form: ui.Form{Values: map[string][]string{"actor": {text}, "from": {text}}, Errors: map[string]string{"from": text}}, Actions: []string{text}, Outcomes: []string{"ok"}, CSV: "/x", JSONL: "/y", Rows: []AuditRow{{At: now, Actor: text, Address: text, Action: text, Target: text, Href: "/x", Outcome: "refused", Reason: text, Times: 3, Changes: []AuditChange{{text, text, text}, {text, "", ""}, {text, text, text}}}, {Outcome: "ok", Changes: []AuditChange{{text, text, text}}}}}),
 		"users":           UsersPage(p, Users{Query: text, Form: form, Rows: []UserRow{{ID: "u1", Email: text, Role: text, Version: text, Self: true, Sessions: 2, SeenAt: now, Since: now}, {ID: "u2", Disabled: true}}, Invites: []InviteRow{{ID: "i1", Email: text, Role: text, By: text, EndsAt: now}}}),
 		"invited":         InvitedPage(p, Invited{Email: text, Role: text, Link: text, EndsAt: now}),
 		"profile":         ProfilePage(p, Profile{Email: text, Role: text, Form: form, Sessions: []SessionRow{{ID: "s1", Browser: text, Address: text, SeenAt: now}, {Current: true}}}),
 		"confirm":         ConfirmPage(p, ask),
 		"overview":        OverviewPage(p, Overview{Registered: 1, Targets: 1, Attention: []Attention{{Status: ui.Phase("failed"), Title: text, Detail: text, Href: text, At: now}}, Workloads: []Count{{ui.Phase("running"), 1, "/"}}, Operations: ops}),
-		"clusters":        ClustersPage(p, Clusters{All: 2, Query: text, Rows: []ClusterRow{{ID: "one", Label: text, ClusterName: text, TestState: "failed", TestStage: text, TestNote: text, TestAt: now}, {ID: "two", TestState: "ok"}}, Found: []FoundConfig{{Path: text, Context: text, Server: text, Register: "/x", Contexts: []FoundContext{{text, "/x"}, {"b", "/x"}, {text + "c", "/x"}}, Used: 2}, {Path: "b", Problem: text}}, FoundError: text}),
+		"clusters":        ClustersPage(p, Clusters{All: 2, Query: text, Rows: []ClusterRow{{ID: "one", Label: text, ClusterName: text, TestState: "failed", TestStage: text, TestNote: text, TestAt: now}, {ID: "two", Label: "Two", TestState: "ok"}}, Found: []FoundConfig{{Path: text, Context: text, Server: text, Register: "/x", Contexts: []FoundContext{{text, "/x"}, {"b", "/x"}, {text + "c", "/x"}}, Used: 2}, {Path: "b", Problem: text}}, FoundError: text}),
 		"found":           FoundPage(p, FoundForm{Form: form, Namespace: text, Rows: []FoundRow{{Path: text, Context: text, Server: text, ID: text, Picked: true, Error: text}, {Path: "b", Refusal: text}}}),
 		"cluster":         ClusterPage(p, Cluster{ID: "one", Label: text, ClusterName: text, Region: text, TestState: "failed", NotTarget: text, Test: &test, Permissions: []Grid{grid}, Credential: []Fact{{Name: text, Value: text}}, History: []TestRow{{State: "failed", Stage: text, Note: text, By: text}}, Workloads: rows, WorkloadCount: 2, CanAdmin: true}),
 		"new cluster":     ClusterFormPage(p, ClusterForm{Form: form, Paths: []string{text}, Contexts: []string{text}, Inspection: inspection, EncryptedOff: text}),

@@ -1,0 +1,341 @@
+package views
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"portolan/static"
+)
+
+// patience bounds one step in the browser, on a machine that has much else to
+// do.
+const patience = 90 * time.Second
+
+// browser is a tab of a real Chromium before a site made of pages alone: what
+// is shown here is known, and nothing else happens.
+type browser struct {
+	t    *testing.T
+	ctx  context.Context
+	base string
+}
+
+// browse opens a tab before a site. Its pages are under their names, its own
+// handlers elsewhere.
+func browse(t *testing.T, pages map[string]templ.Component, handlers map[string]http.HandlerFunc) *browser {
+	t.Helper()
+	assets, err := static.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+static.Prefix, assets.Handler())
+	for name, page := range pages {
+		mux.HandleFunc("GET /"+strings.ReplaceAll(name, " ", "-")+"/{$}", func(w http.ResponseWriter, r *http.Request) {
+			show(w, r, page)
+		})
+	}
+	for pattern, h := range handlers {
+		mux.HandleFunc(pattern, h)
+	}
+	site := httptest.NewServer(mux)
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-component-update", true),
+		chromedp.UserDataDir(t.TempDir()),
+		chromedp.WSURLReadTimeout(patience),
+	)
+	allocated, endBrowser := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, closeTab := chromedp.NewContext(allocated)
+	t.Cleanup(func() {
+		if err := chromedp.Cancel(ctx); err != nil { // waits until it has ended
+			t.Logf("closing Chromium: %v", err)
+		}
+		closeTab()
+		endBrowser()
+		site.CloseClientConnections() // streams have no end of their own
+		site.Close()
+	})
+	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as the context that it is opened with
+		t.Fatal(err)
+	}
+	return &browser{t: t, ctx: ctx, base: site.URL}
+}
+
+// show answers with a page.
+func show(w http.ResponseWriter, r *http.Request, page templ.Component) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = page.Render(r.Context(), w)
+}
+
+// siteFiles are the addresses of the site's own style, script and typefaces.
+var siteFiles = sync.OnceValue(func() Assets {
+	a, err := static.New()
+	if err != nil {
+		panic(err)
+	}
+	return Assets{CSS: a.CSS(), JS: a.JS(), Sans: a.Sans(), Mono: a.Mono(), Icon: a.Icon()}
+})
+
+func (b *browser) do(what string, actions ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		b.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (b *browser) open(path string) {
+	b.t.Helper()
+	b.do("open "+path, chromedp.Navigate(b.base+path))
+}
+
+// sees waits for an element that the page may yet make.
+func (b *browser) sees(css string) {
+	b.t.Helper()
+	b.do("wait for "+css, chromedp.WaitReady(chromedp.CSS(css)))
+}
+
+// wide sets the width of the window in pixels.
+func (b *browser) wide(width int64) {
+	b.t.Helper()
+	b.do("resize", chromedp.EmulateViewport(width, 900))
+}
+
+// scheme chooses light or dark, with nothing in motion.
+func (b *browser) scheme(name string) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"},
+	}}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// eval returns what an expression, or the promise that it is, comes to.
+func eval[T any](b *browser, expression string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	if err != nil {
+		b.t.Fatalf("%.80s: %v", expression, err)
+	}
+	return value
+}
+
+//go:embed testdata/axe/axe.min.js
+var axe string
+
+// check runs axe on the present page, with its rules for WCAG 2.2 AA and its
+// best practices.
+func (b *browser) check(name string) {
+	b.t.Helper()
+	for _, found := range eval[[]string](b, `axe.run(document, {
+		runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+	}).then((r) => r.violations.map((v) => v.id + ": " + v.help + "\n" + v.nodes.slice(0, 3).map((n) => "  " + n.target.join(" ") + "\n  " + n.failureSummary).join("\n")))`) {
+		b.t.Errorf("%s: %s", name, found)
+	}
+}
+
+// Every page, with everything on it, is accessible in light and in dark, as far
+// as a program can judge that.
+func TestPagesAreAccessible(t *testing.T) {
+	t.Parallel()
+	pages := filled("plain")
+	b := browse(t, pages, nil)
+	b.wide(1280)
+	for name := range pages {
+		b.scheme("light")
+		b.open("/" + strings.ReplaceAll(name, " ", "-") + "/")
+		eval[bool](b, axe+";true")
+		b.check(name)
+		b.scheme("dark")
+		b.check(name + ", dark")
+	}
+}
+
+// However long what people and clusters call things, no page scrolls sideways,
+// down to a width of 320 pixels.
+func TestPagesFitTheirWindow(t *testing.T) {
+	t.Parallel()
+	pages := filled(strings.Repeat("long", 30))
+	b := browse(t, pages, nil)
+	for name := range pages {
+		b.wide(1280)
+		b.open("/" + strings.ReplaceAll(name, " ", "-") + "/")
+		for _, width := range []int64{1280, 320} {
+			b.wide(width)
+			if over := eval[[]string](b, overhanging); len(over) > 0 {
+				t.Errorf("%s, %d px wide, scrolls sideways because of %s", name, width, strings.Join(over, ", "))
+			}
+		}
+	}
+}
+
+// overhanging names what makes the page wider than its window; what a part of
+// the page scrolls or cuts off for itself does not.
+const overhanging = `(() => {
+	const root = document.documentElement, found = [];
+	if (root.scrollWidth <= root.clientWidth) return found;
+	for (const el of document.querySelectorAll("body *")) {
+		if (el.getBoundingClientRect().right > root.clientWidth + 1 && !el.closest(".table-wrap, pre")) {
+			found.push(el.localName + (el.className ? "." + el.className : ""));
+		}
+	}
+	return found.slice(-4);
+})()`
+
+// once lets each of several requests be answered in its turn, the last answer
+// for all that follow.
+func once(handlers ...http.HandlerFunc) http.HandlerFunc {
+	var mu sync.Mutex
+	n := 0
+	return func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		h := handlers[min(n, len(handlers)-1)]
+		n++
+		mu.Unlock()
+		h(w, r)
+	}
+}
+
+// says answers with an event stream that holds text and then stays open.
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = fmt.Fprint(w, text)
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+}
+
+// A live page says why it is no longer live, when what it follows is withheld
+// from the reader, and says nothing when all is told.
+func TestALivePageSaysWhyItEnded(t *testing.T) {
+	t.Parallel()
+	pages := filled("plain")
+	b := browse(t, map[string]templ.Component{"workload": pages["workload"], "operation": pages["operation"]}, map[string]http.HandlerFunc{
+		"GET /workloads/w1/stream":  says("event: done\ndata: Your session has ended.\n\n"),
+		"GET /operations/o1/stream": says("event: done\ndata: succeeded\n\n"),
+	})
+	b.open("/workload/")
+	b.sees("#live[data-live=refused]")
+	if said := eval[string](b, "document.getElementById('live').innerText"); !strings.HasPrefix(said, "Your session has ended.") {
+		t.Errorf("it says %q", said)
+	}
+	if stream := "/operations/o1/stream"; strings.Contains(render(t, pages["operation"]), stream) {
+		b.open("/operation/")
+		b.sees("#live[data-live=done]")
+		if said := eval[string](b, "document.getElementById('live').innerText"); said != "" {
+			t.Errorf("of a finished operation it says %q", said)
+		}
+	}
+}
+
+// A page that loses its connection says so, even when no end of it is heard,
+// and is live again when there is one.
+func TestALivePageComesBack(t *testing.T) {
+	t.Parallel()
+	network := make(chan struct{})
+	back := func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-network:
+			says(": \n\n")(w, r)
+		default:
+			http.Error(w, "no way through", http.StatusBadGateway)
+		}
+	}
+	b := browse(t, map[string]templ.Component{"workload": filled("plain")["workload"]}, map[string]http.HandlerFunc{
+		"GET /workloads/w1/stream":      once(says(": \n\n"), back),
+		"GET /workloads/w1/logs/stream": once(says(": \n\n"), back),
+	})
+	b.open("/workload/")
+	b.sees("#live[data-live=live]")
+	b.sees(".log-state.ok")
+	eval[bool](b, "dispatchEvent(new Event('offline'))")
+	b.sees("#live[data-live=reconnecting]")
+	b.sees(".log-state.warning")
+	close(network)
+	eval[bool](b, "dispatchEvent(new Event('online'))")
+	b.sees("#live[data-live=live]")
+	b.sees(".log-state.ok")
+}
+
+// What was typed into a form outlives the end of the session, except secrets:
+// it is there again once the same person has signed in.
+func TestAFormOutlivesTheSession(t *testing.T) {
+	t.Parallel()
+	page := func(email string) templ.Component {
+		p := admin()
+		p.Person.Email = email
+		return DeployPage(p, Deploy{
+			Registered: 1, Targets: []TargetCard{{Value: "k8s:one", Label: "One"}, {Value: "k8s:two", Label: "Two"}},
+			Runtimes: []RuntimeChoice{{ID: "openclaw", Label: "OpenClaw"}, {ID: "container", Label: "Container"}},
+		})
+	}
+	answer := func(c templ.Component) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) { show(w, r, c) }
+	}
+	const ada, bob = "ada@example.org", "bob@example.org"
+	b := browse(t, nil, map[string]http.HandlerFunc{
+		"GET /deploy": once(answer(page(ada)), answer(page(ada)), answer(page(ada)), answer(page(bob))),
+		"POST /deploy": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/login", http.StatusSeeOther)
+		},
+		"GET /login": answer(LoginPage(nobody(), Login{Unsaved: true})),
+		"POST /login": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/deploy", http.StatusSeeOther)
+		},
+	})
+	lose := func() {
+		t.Helper()
+		eval[bool](b, `(() => {
+			const form = document.getElementById("deploy-form"), fields = form.elements;
+			fields.name.value = "web";
+			fields.image.value = "registry.example/web:1";
+			fields.env.value = "A=1\nB=2";
+			fields.secret_env.value = "KEY=never";
+			fields.runtime.value = "container";
+			fields.target.value = "k8s:two";
+			form.querySelector("button.primary").click();
+			return true;
+		})()`)
+		b.sees("[data-unsaved]")
+		eval[bool](b, `document.querySelector("form").submit() ?? true`)
+		b.sees("#deploy-form")
+	}
+	now := func() string {
+		t.Helper()
+		return eval[string](b, `(() => {
+			const f = document.getElementById("deploy-form").elements;
+			return [f.name, f.image, f.env, f.secret_env, f.runtime, f.target].map((e) => e.value).join(" ");
+		})()`)
+	}
+	b.open("/deploy")
+	lose()
+	b.sees("[data-restored]")
+	if got, want := now(), "web registry.example/web:1 A=1\nB=2  container k8s:two"; got != want {
+		t.Errorf("after signing in again the form holds %q, want %q", got, want)
+	}
+	if kept := eval[string](b, "JSON.stringify(sessionStorage)"); kept != "{}" {
+		t.Errorf("afterwards the tab still keeps %s", kept)
+	}
+	b.open("/deploy")
+	lose() // and bob signs in
+	if got := now(); strings.Contains(got, "web") {
+		t.Errorf("somebody else is shown %q", got)
+	}
+}
