@@ -34,6 +34,9 @@ type cluster struct {
 	// AuthenticatorPort is where the API server asks about tokens that it does
 	// not know itself; 0 if it asks nobody.
 	AuthenticatorPort int
+	// IssuerPort is where the OpenID Connect issuer answers whose ID tokens the
+	// API server takes; 0 if there is none.
+	IssuerPort int
 	// Link numbers the addresses of a containerd node: see network.go.
 	Link int
 

@@ -61,6 +61,9 @@ func (c *cluster) apiserver() []string {
 		args = append(args, "--authentication-token-webhook-config-file="+c.tokenWebhook(),
 			"--authentication-token-webhook-version=v1", "--authentication-token-webhook-cache-ttl=0s")
 	}
+	if c.IssuerPort != 0 {
+		args = append(args, c.issuerFlags()...)
+	}
 	return args
 }
 

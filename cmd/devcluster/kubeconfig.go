@@ -18,8 +18,9 @@ type kubeconfigCommand struct {
 	Name  string        `required:"" help:"The cluster."`
 	Dir   string        `help:"Folder of the clusters."`
 	User  string        `help:"Make a client certificate for this user instead: no rights but what RBAC gives it."`
+	OIDC  string        `name:"oidc" help:"Make an ID token for this subject instead, who is the user oidc:SUBJECT (k3s)."`
 	Group []string      `help:"Groups of that user."`
-	TTL   time.Duration `default:"24h" help:"How long that certificate is good; negative for one that has expired."`
+	TTL   time.Duration `name:"ttl" default:"24h" help:"How long that certificate or ID token is good; negative for one that has expired."`
 	Exec  bool          `help:"As the provider's own tool writes it: credentials come from a program (aks, gke, eks)."`
 }
 
@@ -34,6 +35,8 @@ func (k *kubeconfigCommand) Run() error {
 	case err != nil:
 	case k.User != "":
 		config, err = c.kubeconfigFor(identity{Name: k.User, Groups: k.Group}, k.TTL)
+	case k.OIDC != "":
+		config.AuthInfos[config.Contexts[config.CurrentContext].AuthInfo], err = c.idTokenUser(k.OIDC, k.Group, k.TTL)
 	case k.Exec:
 		plugin := profiles[c.Profile].plugin
 		if plugin == nil {

@@ -165,11 +165,23 @@ func (c *cluster) writePKI() error {
 	if err := c.writePEM("service-accounts", nil, accountsKey); err != nil {
 		return err
 	}
+	idTokens, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	idTokensKey, err := encodeKey(idTokens)
+	if err != nil {
+		return err
+	}
+	if err := c.writePEM("issuer-tokens", nil, idTokensKey); err != nil {
+		return err
+	}
 
 	const year = 365 * 24 * time.Hour
 	masters := []string{"system:masters"}
 	servers := map[string]identity{
-		"etcd": {Name: "etcd", Hosts: []string{"127.0.0.1", "localhost"}},
+		"etcd":   {Name: "etcd", Hosts: []string{"127.0.0.1", "localhost"}},
+		"issuer": {Name: "issuer", Hosts: []string{"127.0.0.1"}},
 		"apiserver": {Name: "kube-apiserver", Hosts: []string{"127.0.0.1", "localhost", firstServiceIP, c.nodeIP(),
 			"kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}},
 		"apiserver-to-etcd":    {Name: "kube-apiserver"},

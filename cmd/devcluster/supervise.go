@@ -53,6 +53,11 @@ func (s *superviseCommand) Run() error {
 			return err
 		}
 	}
+	if c.IssuerPort != 0 {
+		if err := c.serveIssuer(); err != nil {
+			return err
+		}
+	}
 	r := newRunner(c)
 	r.start(program{name: "etcd", args: c.etcd()})
 	r.start(program{name: "kube-apiserver", args: c.apiserver()})

@@ -161,6 +161,8 @@ func (c *cluster) prepare(reserved *reservation) error {
 	ports := []*int{&c.APIPort, &c.EtcdPort, &c.EtcdPeerPort}
 	if profiles[c.Profile].plugin != nil {
 		ports = append(ports, &c.AuthenticatorPort)
+	} else {
+		ports = append(ports, &c.IssuerPort)
 	}
 	for _, port := range ports {
 		if *port, err = reserved.takePort(); err != nil {

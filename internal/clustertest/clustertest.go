@@ -191,6 +191,37 @@ func ExecKubeconfig(t testing.TB, profile, nodes string) []byte {
 	return devcluster(t, "kubeconfig", "--name", Name(profile, nodes), "--exec")
 }
 
+// UserKubeconfig returns a kubeconfig of the shared cluster of a profile with
+// the client certificate of a user, who has the rights that RBAC gives them. The
+// cluster must be up.
+func UserKubeconfig(t testing.TB, profile, nodes, user, group string) []byte {
+	t.Helper()
+	return devcluster(t, "kubeconfig", "--name", Name(profile, nodes), "--user", user, "--group", group)
+}
+
+// OIDCKubeconfig returns a kubeconfig of the shared cluster of a profile that is
+// no cloud's, with an ID token of the cluster's OpenID Connect issuer: its user
+// is oidc:SUBJECT, with the rights that RBAC gives them. A token that is good for
+// a negative time has ended. The cluster must be up.
+func OIDCKubeconfig(t testing.TB, profile, nodes, subject string, good time.Duration) []byte {
+	t.Helper()
+	made := func(good time.Duration) []byte {
+		return devcluster(t, "kubeconfig", "--name", Name(profile, nodes), "--oidc", subject, "--ttl="+good.String())
+	}
+	// An API server that has just come up may still be fetching the issuer's keys.
+	client, tick := Client(t, made(time.Hour)), time.NewTicker(100*time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; <-tick.C {
+		_, err := client.AuthenticationV1().SelfSubjectReviews().Create(t.Context(), &authentication.SelfSubjectReview{}, metav1.CreateOptions{})
+		if err == nil {
+			return made(good)
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatalf("ID tokens are not taken: %v", err)
+		}
+	}
+}
+
 // Authenticate lets the shared cluster of a cloud's profile ask at url, while
 // the test runs, whose a token is that it does not know itself.
 func Authenticate(t testing.TB, profile, nodes, url string) {

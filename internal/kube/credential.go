@@ -203,9 +203,13 @@ func (c *credential) facts() fleet.CredentialFacts {
 		f.Kind, f.Subject, f.NotAfter = "client certificate", plain(c.leaf.Subject.CommonName, 200), c.leaf.NotAfter.UTC()
 	} else {
 		f.Kind = "token"
-		f.Subject, f.NotAfter = tokenFacts(c.token)
-		if strings.HasPrefix(f.Subject, "system:serviceaccount:") {
+		var issuer string
+		f.Subject, issuer, f.NotAfter = tokenFacts(c.token)
+		switch {
+		case strings.HasPrefix(f.Subject, "system:serviceaccount:"):
 			f.Kind = "service account token"
+		case strings.HasPrefix(issuer, "https://"):
+			f.Kind = oidcToken
 		}
 	}
 	for _, root := range c.roots {
@@ -216,26 +220,31 @@ func (c *credential) facts() fleet.CredentialFacts {
 	return f
 }
 
+// oidcToken is the kind of an identity provider's token, whose issuer is an
+// https URL (OpenID Connect Core 1.0, section 2).
+const oidcToken = "OIDC token"
+
 // tokenFacts reads the claims of a JSON web token; other tokens say nothing.
 // They are shown, never trusted: the API server decides what a token is worth.
-func tokenFacts(token string) (subject string, notAfter time.Time) {
+func tokenFacts(token string) (subject, issuer string, notAfter time.Time) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return "", time.Time{}
+		return "", "", time.Time{}
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return "", time.Time{}
+		return "", "", time.Time{}
 	}
 	var claims struct {
 		Subject string  `json:"sub"`
+		Issuer  string  `json:"iss"`
 		Expires float64 `json:"exp"` // seconds; RFC 7519 allows fractions
 	}
 	if json.Unmarshal(raw, &claims) != nil {
-		return "", time.Time{}
+		return "", "", time.Time{}
 	}
 	if claims.Expires > 0 && claims.Expires < 1e11 {
 		notAfter = time.Unix(int64(claims.Expires), 0).UTC()
 	}
-	return plain(claims.Subject, 200), notAfter
+	return plain(claims.Subject, 200), claims.Issuer, notAfter
 }

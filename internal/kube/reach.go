@@ -65,13 +65,17 @@ func (r *run) credential(ctx context.Context) outcome {
 	if cred, refused := k.credential(r.req.Cluster.Context); refused == nil && cred.leaf != nil && now.Before(cred.leaf.NotBefore) {
 		return failed("Check the clock of the machine Portolan runs on.", "The %s is valid only from %s on.", what, day(cred.leaf.NotBefore))
 	}
+	remedy := "Replace the kubeconfig before then."
+	if facts.Kind == oidcToken {
+		remedy = "The identity provider's token cannot be renewed here: put a fresh one into the kubeconfig before then, or use a service account's token, which the form prints the commands for."
+	}
 	switch {
 	case facts.NotAfter.IsZero():
 		return passed("Context %s: %s.", quote(facts.Context), what)
 	case now.After(facts.NotAfter):
 		return failed("Make a new kubeconfig and put it in place of this one.", "The %s expired on %s.", what, day(facts.NotAfter))
 	case facts.NotAfter.Sub(now) < fleet.ExpiryWarning:
-		return warned("Replace the kubeconfig before then.", "The %s expires on %s.", what, day(facts.NotAfter))
+		return warned(remedy, "The %s expires on %s.", what, day(facts.NotAfter))
 	default:
 		return passed("Context %s: %s, valid until %s.", quote(facts.Context), what, day(facts.NotAfter))
 	}

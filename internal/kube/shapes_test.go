@@ -39,7 +39,7 @@ func TestKubeconfigsAsTheProvidersWriteThem(t *testing.T) {
 		"aks-spn": "AKS token", "aks-workloadidentity": "AKS token", "aks-msi": "AKS token",
 		"eks-authenticator": "EKS token", "gke-dns": "GKE token", "rancher": "token",
 		"aks-local": "client certificate", "k3s": "client certificate", "kind": "client certificate", "kubeadm": "client certificate",
-		"service-account": "service account token", "oidc": "token",
+		"service-account": "service account token", "oidc": "OIDC token",
 	}
 	refusals := map[string]string{
 		"aks-devicecode": "devicecode", "gke-old": "auth-provider", "oidc-login": "program “kubectl”", "doks": "program “doctl”",
