@@ -12,6 +12,7 @@ import (
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube"
+	"portolan/internal/kube/cloud"
 	"portolan/internal/seal"
 )
 
@@ -40,6 +41,7 @@ type clusterConfig struct {
 	EncryptionKeys string        `env:"PORTOLAN_ENCRYPTION_KEYS" placeholder:"ID:KEY,…" help:"Keys for what is sealed in the database, as id:base64-of-32-bytes, separated by commas. The first one seals."`
 	AllowCIDRs     []string      `name:"allow-cidrs" env:"PORTOLAN_ALLOW_CIDRS" placeholder:"CIDR,…" help:"Addresses that API servers may have; empty: any but the ones that are always refused."`
 	DenyCIDRs      []string      `name:"deny-cidrs" env:"PORTOLAN_DENY_CIDRS" placeholder:"CIDR,…" help:"Addresses that API servers may not have."`
+	CloudServers   []string      `name:"cloud-servers" env:"PORTOLAN_CLOUD_SERVERS" placeholder:"HOST,…" help:"API servers (host names, *.domains, CIDRs) that tokens made from Portolan's own cloud credentials may go to; empty: any, with a warning where it is none of the cloud's."`
 	TestInterval   time.Duration `env:"PORTOLAN_TEST_INTERVAL" default:"10m" help:"How often the connection tests of clusters run again by themselves."`
 	TestDeadline   time.Duration `env:"PORTOLAN_TEST_DEADLINE" default:"15s" help:"Bound on a whole connection test."`
 	MaxTests       int           `env:"PORTOLAN_MAX_TESTS" default:"32" help:"Connection tests that this process runs at a time."`
@@ -60,6 +62,14 @@ func (c clusterConfig) policy() (kube.AddressPolicy, error) {
 	}
 	deny, err := prefixes("PORTOLAN_DENY_CIDRS", c.DenyCIDRs)
 	return kube.AddressPolicy{Allow: allow, Deny: deny}, err
+}
+
+func (c clusterConfig) cloudServers() (cloud.Servers, error) {
+	servers, err := cloud.ParseServers(c.CloudServers)
+	if err != nil {
+		return servers, fmt.Errorf("PORTOLAN_CLOUD_SERVERS: %w", err)
+	}
+	return servers, nil
 }
 
 func prefixes(name string, texts []string) ([]netip.Prefix, error) {

@@ -13,6 +13,7 @@ import (
 	"portolan/internal/fleet"
 	"portolan/internal/jobs"
 	"portolan/internal/kube"
+	"portolan/internal/kube/cloud"
 	"portolan/internal/notify"
 	"portolan/internal/operate"
 	"portolan/internal/postgres"
@@ -45,6 +46,10 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 	if err != nil {
 		return nil, err
 	}
+	servers, err := c.cloudServers()
+	if err != nil {
+		return nil, err
+	}
 	p = &parts{log: log, ring: ring, keep: keep}
 	begun := p // an error's return sets p to nil
 	defer func() {
@@ -63,7 +68,7 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 	}
 
 	root := kube.OpenRoot(c.KubeconfigsDir)
-	options := kube.Options{Version: version, Policy: policy}
+	options := kube.Options{Version: version, Policy: policy, Cloud: cloud.Options{Servers: servers}}
 	p.registry = registry.New(registry.Options{
 		Store: p.db, Sealer: sealer{ring}, Kubeconfigs: kubeconfigs{root}, Tester: tester{kube.NewTester(options)},
 		Logger: log, TestDeadline: c.TestDeadline, TestInterval: c.TestInterval, MaxTests: c.MaxTests,

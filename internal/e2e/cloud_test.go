@@ -188,6 +188,10 @@ func TestCloudCredentialsOfTheMachine(t *testing.T) {
 			if page := pl.read(t, pl.path("")); !page.says("As " + on.user) {
 				t.Errorf("not as %s: %s", on.user, clipped(page.text()))
 			}
+			// Nobody knows an address of GKE's by its looks.
+			if page := pl.read(t, pl.path("")); page.says("which is none of the addresses of") != (on.profile != "gke") {
+				t.Errorf("where the token goes: %s", clipped(page.text()))
+			}
 			pl.keptFrom(t, secretKey, entra.Secret, machine.Header)
 		})
 	}

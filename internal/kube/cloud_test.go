@@ -213,6 +213,38 @@ func TestAWrongCloudCredentialIsToldInTheCloudsWords(t *testing.T) {
 	})
 }
 
+// TestAttack02TheMachinesTokensGoToNoOtherServer: a kubeconfig that names a
+// cloud's program gets a token of Portolan's own to wherever it says.
+func TestAttack02TheMachinesTokensGoToNoOtherServer(t *testing.T) {
+	t.Parallel()
+	entra := cloudtest.NewEntra(t, time.Hour)
+	machine := cloudtest.NewIdentities(t, entra, time.Hour)
+	raw := kubeconfigWith("", "    exec: {command: kubelogin, args: [get-token, -l, msi]}\n")
+	var asked atomic.Int64
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer server.Close()
+	raw = string(clustertest.Edit(t, []byte(raw), func(c *api.Config) {
+		for _, cluster := range c.Clusters {
+			cluster.Server, cluster.CertificateAuthorityData = server.URL, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		}
+	}))
+	run := func(servers ...string) fleet.ConnectionTest {
+		t.Helper()
+		list, err := cloud.ParseServers(servers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		limited := kube.Options{Cloud: cloud.Options{HTTP: machine.HTTP, Servers: list}}
+		return kube.NewTester(limited).Run(t.Context(), kube.TestRequest{Cluster: clusterRow("default"), Kubeconfig: []byte(raw)}, nil)
+	}
+	check(t, run("*.azmk8s.io", "10.0.0.0/8"), fleet.StageCredential, fleet.CheckFailed, "PORTOLAN_CLOUD_SERVERS")
+	if machine.Given() > 0 || asked.Load() > 0 {
+		t.Errorf("%d tokens were fetched, %d requests were made", machine.Given(), asked.Load())
+	}
+	check(t, run(), fleet.StageCredential, fleet.CheckWarning, "none of the addresses of Azure clusters")
+	check(t, run("*.azmk8s.io", "127.0.0.1"), fleet.StageCredential, fleet.CheckOK, "AKS token")
+}
+
 // strict stands before an API server, lets in whom check knows, and ends what
 // is under way when its token does, as some providers' front ends do.
 type strict struct {

@@ -219,10 +219,20 @@ func (k *Kubeconfig) tokens(o cloud.Options) (*cloud.Tokens, error) {
 	if refused != nil {
 		return nil, refused.at(k.opts.field())
 	}
-	if cred.recipe == nil {
+	switch {
+	case cred.recipe == nil:
 		return nil, nil
+	case k.ambient(cred) && !o.Servers.Empty() && !o.Servers.Has(cred.server):
+		return nil, refuse("Seal a credential with the cluster, or add the server to PORTOLAN_CLOUD_SERVERS if it is to be trusted with them.",
+			"Tokens made from the %s credentials of Portolan's own machine go only to the servers of PORTOLAN_CLOUD_SERVERS, and %s is none of them.",
+			cred.recipe.Cloud(), shown(cred.server)).at(k.opts.field())
 	}
 	return cloud.NewTokens(cred.recipe, k.opts.Cloud, o)
+}
+
+// ambient reports whether tokens are made from what this machine has.
+func (k *Kubeconfig) ambient(cred *credential) bool {
+	return cred.recipe != nil && cred.recipe.Ambient() && k.opts.Cloud.Cloud == ""
 }
 
 // Destination identifies where the credential of the context of Parse goes: the

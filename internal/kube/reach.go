@@ -101,8 +101,13 @@ func (r *run) makeToken(ctx context.Context, k *Kubeconfig, tokens *cloud.Tokens
 	if i := r.req.Cloud.Identity(); i.Sealed() {
 		from = "the sealed " + i.String()
 	}
-	return passed("Context %s: an %s made from %s, good for %s and renewed before its end.",
+	says := fmt.Sprintf("Context %s: an %s made from %s, good for %s and renewed before its end.",
 		quote(cred.context), cred.recipe.Kind(), plain(from, 300), minutes(time.Until(token.Expires)))
+	if k.ambient(cred) && r.opts.Cloud.Servers.Empty() && !cloud.Theirs(cred.recipe.Cloud(), cred.server) {
+		return warned("If you trust that server with it, name it in PORTOLAN_CLOUD_SERVERS, which keeps such tokens from all others. If not, disable the cluster, or seal a credential of its own with it.",
+			"%s It goes to %s, which is none of the addresses of %s clusters.", says, shown(cred.server), cred.recipe.Cloud())
+	}
+	return passed("%s", says)
 }
 
 // minutes writes how long a token is good.

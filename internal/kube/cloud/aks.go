@@ -42,6 +42,9 @@ func (aks) Kind() string { return "AKS token" }
 // Cloud implements Recipe.
 func (aks) Cloud() fleet.Cloud { return fleet.CloudAzure }
 
+// Ambient implements Recipe.
+func (a aks) Ambient() bool { return a.login != loginSecret || a.secret == "" }
+
 // Unknown implements Recipe.
 func (aks) Unknown() string {
 	return "The cluster does not know the application, or takes no Microsoft Entra tokens (az aks update --enable-aad): give it the role Azure Kubernetes Service Cluster User, and the rights of the manifest in the cluster. Its tenant must be the cluster's."

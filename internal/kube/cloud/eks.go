@@ -48,6 +48,9 @@ func (eks) Kind() string { return "EKS token" }
 // Cloud implements Recipe.
 func (eks) Cloud() fleet.Cloud { return fleet.CloudAWS }
 
+// Ambient implements Recipe.
+func (e eks) Ambient() bool { return e.static.AccessKeyID == "" }
+
 // Unknown implements Recipe.
 func (eks) Unknown() string {
 	return "The key may be deleted or its secret wrong, the cluster's name in the stanza may be another's, or the cluster does not know the identity: give it an access entry (aws eks create-access-entry) or a line in the ConfigMap aws-auth."

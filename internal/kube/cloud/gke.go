@@ -30,6 +30,9 @@ func (gke) Kind() string { return "GKE token" }
 // Cloud implements Recipe.
 func (gke) Cloud() fleet.Cloud { return fleet.CloudGoogle }
 
+// Ambient implements Recipe.
+func (gke) Ambient() bool { return true }
+
 // Unknown implements Recipe.
 func (gke) Unknown() string {
 	return "The cluster does not know the service account: give it the role Kubernetes Engine Cluster Viewer (roles/container.clusterViewer) in the cluster's project, and the rights of the manifest in the cluster."

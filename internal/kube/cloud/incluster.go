@@ -22,6 +22,9 @@ func (inCluster) Kind() string { return "in-cluster token" }
 // Cloud implements Recipe.
 func (inCluster) Cloud() fleet.Cloud { return "" }
 
+// Ambient implements Recipe. It goes to the cluster of the pod and no other.
+func (inCluster) Ambient() bool { return false }
+
 // Unknown implements Recipe.
 func (inCluster) Unknown() string {
 	return "The token of Portolan's own pod is another cluster's, or its service account was deleted."

@@ -28,6 +28,9 @@ type Recipe interface {
 	Kind() string
 	// Cloud is whose token it is.
 	Cloud() fleet.Cloud
+	// Ambient reports whether tokens are made from what this machine has, where
+	// no credential is sealed with the cluster.
+	Ambient() bool
 	// Unknown says what to do when the API server does not accept the token.
 	Unknown() string
 	// refuse returns why this cannot be done with or without a sealed
@@ -46,12 +49,15 @@ type Token struct {
 	Expires time.Time // from then on it is not used
 }
 
-// Options say where tokens come from. The zero value is right for everything
-// but tests: a kubeconfig has no say in any of it.
+// Options say where tokens come from and may go. Where they come from, the zero
+// value is right for everything but tests: a kubeconfig has no say in it.
 type Options struct {
 	// HTTP speaks to the clouds; nil = a client with timeouts, over the proxy
 	// of the environment if there is one.
 	HTTP *http.Client
+	// Servers are those that tokens made from what this machine has may go to;
+	// empty = any.
+	Servers Servers
 	// EKSLifetime is how long an EKS token is good for; 0 = what EKS allows.
 	EKSLifetime time.Duration
 	// STS is the URL of the security token service; "" = that of the region.

@@ -1,0 +1,57 @@
+package cloud_test
+
+import (
+	"testing"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube/cloud"
+)
+
+func TestServersAreComparedByNameAndAddress(t *testing.T) {
+	t.Parallel()
+	s, err := cloud.ParseServers([]string{"*.EKS.amazonaws.com", " api.harbour.example. ", "10.0.0.0/8", "203.0.113.7", "2001:db8::/32"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for server, want := range map[string]bool{
+		"https://0A.gr7.eu-west-1.eks.amazonaws.com":  true,
+		"https://0A.gr7.EU-west-1.EKS.amazonaws.com.": true,
+		"https://api.harbour.example:6443/path":       true,
+		"https://10.1.2.3:6443":                       true,
+		"https://[::ffff:10.1.2.3]:6443":              true,
+		"https://203.0.113.7":                         true,
+		"https://[2001:db8::1]:443":                   true,
+		"https://eks.amazonaws.com":                   false,
+		"https://evileks.amazonaws.com":               false,
+		"https://x.eks.amazonaws.com.evil.example":    false,
+		"https://x.api.harbour.example":               false,
+		"https://evil.example/.eks.amazonaws.com":     false,
+		"https://203.0.113.8":                         false,
+		"https://10.evil.example":                     false,
+		"":                                            false,
+	} {
+		if got := s.Has(server); got != want {
+			t.Errorf("%s: %t, want %t", server, got, want)
+		}
+	}
+	for _, bad := range []string{"", "*", "*.", "*.*.example", "https://api.example", "a b", "10.0.0.0/33", "a.*"} {
+		if _, err := cloud.ParseServers([]string{bad}); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+	if empty, err := cloud.ParseServers(nil); err != nil || !empty.Empty() || empty.Has("https://10.1.2.3") || s.Empty() {
+		t.Error("an empty list is not empty")
+	}
+
+	for server, whose := range map[string]fleet.Cloud{
+		"https://0A.gr7.eu-west-1.eks.amazonaws.com": fleet.CloudAWS, "https://0A.gr7.eu-west-1.api.aws": fleet.CloudAWS,
+		"https://harbour-dns-0a1b2c3d.hcp.eastus2.azmk8s.io:443": fleet.CloudAzure,
+		"https://gke-0a.us-central1.gke.goog":                    fleet.CloudGoogle, "https://203.0.113.17": fleet.CloudGoogle,
+	} {
+		for _, c := range []fleet.Cloud{fleet.CloudAWS, fleet.CloudAzure, fleet.CloudGoogle} {
+			if got := cloud.Theirs(c, server); got != (c == whose) {
+				t.Errorf("%s is one of %s: %t", server, c, got)
+			}
+		}
+	}
+}
