@@ -89,7 +89,7 @@ func (i *Identities) answer(w http.ResponseWriter, r *http.Request, err error, r
 	case client == i.Client && resource == "", client == "" && resource == i.Resource:
 		object = i.Assigned
 	case client != "" || resource != "":
-		err = errors.New("Identity not found")
+		err = errors.New("identity not found")
 	}
 	var token string
 	if err == nil {

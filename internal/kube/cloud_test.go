@@ -193,7 +193,7 @@ func TestCloudTokensAreTakenAndBadOnesRefused(t *testing.T) {
 }
 
 func TestAWrongCloudCredentialIsToldInTheCloudsWords(t *testing.T) {
-	words := map[string]string{"eks": "access entry", "gke": "invalid_grant", "gke-impersonated": "PERMISSION_DENIED", "aks": "AADSTS7000215", "aks-msi": "Identity not found"}
+	words := map[string]string{"eks": "access entry", "gke": "invalid_grant", "gke-impersonated": "PERMISSION_DENIED", "aks": "AADSTS7000215", "aks-msi": "identity not found"}
 	eachSky(t, time.Minute, func(t *testing.T, s *sky) {
 		stage := fleet.StageCredential
 		if s.name == "eks" {

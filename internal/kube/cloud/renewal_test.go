@@ -157,7 +157,7 @@ func TestAManagedIdentityIsTheOneOfTheStanza(t *testing.T) {
 	if !errors.As(err, &shown) || shown.Code != fleet.CodeUnavailable {
 		t.Fatalf("an identity that the machine has not: %v", err)
 	}
-	if want := "No AKS token could be made from the managed identity of Portolan's own machine. The machine's identity service says: Identity not found."; shown.Message != want {
+	if want := "No AKS token could be made from the managed identity of Portolan's own machine. The machine's identity service says: identity not found."; shown.Message != want {
 		t.Errorf("says %q, want %q", shown.Message, want)
 	}
 }
