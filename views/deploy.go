@@ -15,6 +15,8 @@ type Deploy struct {
 	Runtimes   []RuntimeChoice
 	Preview    *Preview
 	Registered int // clusters in all, for what an empty page advises
+
+	Notes map[string][]ui.Note // what targets have not, by field
 }
 
 // TargetCard is one cluster that can be deployed to.

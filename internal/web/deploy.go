@@ -89,6 +89,12 @@ func (s *Server) previewDeploy(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) deployPage(w http.ResponseWriter, r *http.Request, status int, v views.Deploy) error {
+	v.Form.Notes = v.Notes
+	chosen := v.Form.Get("target")
+	if len(v.Targets) == 1 {
+		chosen = v.Targets[0].Value
+	}
+	choose(v.Form.Notes, chosen)
 	return s.render(w, r, status, "Deploy", func(p views.Page) templ.Component { return views.DeployPage(p, v) })
 }
 
@@ -113,9 +119,11 @@ func (s *Server) deployView(ctx context.Context, chosen string) (views.Deploy, e
 	if id, ok := fleet.ParseTarget(chosen); ok && missing {
 		status, err := s.Reads.ClusterStatus(ctx, id)
 		if err == nil && status.IsTarget() {
+			targets = append(targets, status)
 			v.Targets = append(v.Targets, targetCard(&status))
 		}
 	}
+	v.Notes = limits(targets)
 	others, _, err := s.Reads.NotOffered(ctx, shownNotOffered)
 	if err != nil {
 		return v, err

@@ -147,6 +147,11 @@ func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl
 		ID: wl.ID, Name: wl.Name, Runtime: wl.Runtime, Target: wl.Target(), Namespace: wl.Namespace, Release: wl.Release,
 		Form: shownForm(form, wrong), Runtimes: runtimeChoices(), SecretKeys: secretNames(present["secret_env"]),
 	}
+	target, err := s.Reads.ClusterStatus(r.Context(), wl.ClusterID)
+	if err != nil {
+		return err
+	}
+	v.Form.Notes = ofOne(target)
 	if wl.Kind == fleet.KindDeployment && present["volumes"] != fleet.NoVolumes {
 		v.Notes = append(v.Notes, "It has a volume that one pod alone may hold, so the old pod ends before the new one starts.")
 	}

@@ -46,6 +46,7 @@
     const el = e.target;
     if (el.matches("form[data-auto] select")) el.form.requestSubmit();
     if (el.name === "provider" && el.closest("[data-provider-form]")) suggest(el.form);
+    if (el.name === "target" && el.closest(".targets")) limits(el);
     if (el.name === "runtime" && el.closest("[data-runtimes]")) runtime(el);
     if (el.matches("input[type=file][data-fill]") && el.files[0]) read(el.files[0], document.getElementById(el.dataset.fill));
   });
@@ -91,6 +92,18 @@
     const own = document.getElementById("h-health_type");
     if (own) own.textContent = probe;
   };
+
+  // What the chosen target has not is said beside the field that it concerns.
+  const limits = (radio) => {
+    radio.form.querySelectorAll("[data-limit-for]").forEach((note) => {
+      note.classList.toggle("on", note.dataset.limitFor.split(" ").includes(radio.value));
+    });
+  };
+  // A browser may bring back a choice that the page was not made for.
+  addEventListener("pageshow", () => {
+    const chosen = document.querySelector(".targets input[name=target]:checked");
+    if (chosen) limits(chosen);
+  });
 
   const read = async (file, field) => {
     if (file.size > 1 << 20) {

@@ -3,6 +3,7 @@ package ui
 import (
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Form is what a form shows: the values by field name, as url.Values has them,
@@ -11,6 +12,25 @@ type Form struct {
 	Values map[string][]string
 	Errors map[string]string
 	Error  string // about the form as a whole
+	Notes  map[string][]Note
+}
+
+// Note says beside a field what it cannot be used for, or not everywhere.
+type Note struct {
+	Text   string
+	For    []string // values of the form's choice of a target of which it is true; none = always
+	Labels []string // what people call those
+	On     bool     // one of them is chosen
+}
+
+// where names what a note is true of, a few by name.
+func (n Note) where() string {
+	const named = 3
+	says := "On " + strings.Join(n.Labels[:min(named, len(n.Labels))], ", ")
+	if more := len(n.Labels) - named; more > 0 {
+		says += " and " + strconv.Itoa(more) + " more"
+	}
+	return says + ": "
 }
 
 // Get returns the first value of a field.
