@@ -120,7 +120,7 @@ func (o ParseOptions) refuseUser(r resolved) *refusal {
 	case u.Exec != nil && (u.Token != "" || u.TokenFile != "" || u.CertData != "" || u.CertFile != ""):
 		return refuse("Keep one of them.", "The user %s has both an exec section and a credential of its own.", name)
 	case given(u.AuthProvider):
-		return refuse(serviceAccountRemedy, "The user %s has an auth-provider, which is not accepted (Kubernetes itself no longer knows them).", name)
+		return refuse(authProviderRemedy(u.AuthProvider), "The user %s has an auth-provider, which is not accepted (Kubernetes itself no longer knows them).", name)
 	case given(u.Impersonate), given(u.ImpersonateUID), given(u.ImpersonateGroup), given(u.ImpersonateExtra):
 		return refuse("Remove as, as-uid, as-groups and as-user-extra, and use the wanted identity's own credential.",
 			"The user %s impersonates somebody else.", name)
@@ -138,6 +138,24 @@ func (o ParseOptions) refuseUser(r resolved) *refusal {
 		}
 	}
 	return nil
+}
+
+// authProviderRemedy is the way out for each of the providers that kubectl once
+// had.
+func authProviderRemedy(provider yaml.Node) string {
+	name := ""
+	if n := mapValue(&provider, "name"); n != nil {
+		name = n.Value
+	}
+	switch name {
+	case "gcp":
+		return "Fetch the kubeconfig anew (gcloud container clusters get-credentials): gcloud now writes a gke-gcloud-auth-plugin section, which is accepted."
+	case "azure":
+		return "Run “kubelogin convert-kubeconfig -l spn” (or workloadidentity, msi) on it: the section that it writes is accepted."
+	case "oidc":
+		return "Put its id-token into the user as token, which is accepted until it ends. " + serviceAccountRemedy
+	}
+	return serviceAccountRemedy
 }
 
 func given(n yaml.Node) bool {

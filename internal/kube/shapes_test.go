@@ -42,7 +42,7 @@ func TestKubeconfigsAsTheProvidersWriteThem(t *testing.T) {
 		"service-account": "service account token", "oidc": "OIDC token",
 	}
 	refusals := map[string]string{
-		"aks-devicecode": "devicecode", "gke-old": "auth-provider", "oidc-login": "program “kubectl”", "doks": "program “doctl”",
+		"aks-devicecode": "devicecode", "gke-old": "gcloud container clusters get-credentials", "oidc-old": "Put its id-token into the user as token", "aks-old": "kubelogin convert-kubeconfig", "oidc-login": "program “kubectl”", "doks": "program “doctl”",
 		"minikube": "refers to a file", "in-cluster": "does not run in one", "openshift": "insecure-skip-tls-verify", "proxied": "proxy-url",
 	}
 	if _, err := os.Stat("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"); err == nil {

@@ -57,7 +57,7 @@ func (a aks) refuse(sealed bool) *Refusal {
 		return nil
 	}
 	return &Refusal{
-		What:   "gets its token by the login method " + shown(a.login) + " of kubelogin, which needs a person at a terminal.",
+		What:   "gets its token by the login method " + shown(a.login) + " of kubelogin, which needs a person at a terminal or a tool that only the person has.",
 		Remedy: "Seal an application (tenant, client, secret) with the cluster: it then logs in instead. Or convert the kubeconfig with “kubelogin convert-kubeconfig -l spn”, “-l workloadidentity” or “-l msi”. " + ServiceAccountRemedy,
 	}
 }
