@@ -339,3 +339,21 @@ func TestAFormOutlivesTheSession(t *testing.T) {
 		t.Errorf("somebody else is shown %q", got)
 	}
 }
+
+// The error above a long form leads to each field that needs another look.
+func TestFormErrorsLeadToTheirFields(t *testing.T) {
+	t.Parallel()
+	b := browse(t, map[string]templ.Component{"new": filled("plain")["new cluster"], "deploy": filled("plain")["deploy"]}, nil)
+	for _, page := range []string{"/new/", "/deploy/"} {
+		b.open(page)
+		b.sees("#form-error a")
+		if at := eval[string](b, "document.activeElement.id"); at != "form-error" {
+			t.Errorf("%s: the focus is at %q, want the error", page, at)
+		}
+		reached := eval[[]string](b, `[...document.querySelectorAll("#form-error a")].map((a) => (a.click(), document.activeElement.name))`)
+		wrong := eval[[]string](b, `[...document.querySelectorAll("[data-field-name]:has(.field-error)")].map((e) => e.dataset.fieldName)`)
+		if len(reached) == 0 || strings.Join(reached, " ") != strings.Join(wrong, " ") {
+			t.Errorf("%s: it leads to %v, of %v", page, reached, wrong)
+		}
+	}
+}

@@ -856,7 +856,7 @@ func specFields(f ui.Form, r RuntimeChoice, named bool, kept []string) templ.Com
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = ui.Text(f, ui.Input{Name: "image", Label: "Image", Mono: true, Placeholder: imagePlaceholder(r), Hint: "Blank: the runtime's default."}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = ui.Text(f, ui.Input{Name: "image", Label: "Image", Mono: true, Placeholder: imagePlaceholder(r), Hint: "Blank: the runtime's default, where it has one."}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

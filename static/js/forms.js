@@ -132,9 +132,35 @@
     if (button) document.getElementById(button.dataset.fill).value = button.dataset.fillValue;
   });
 
+  // problems leads from the error above a long form to each field concerned.
+  const problems = () => {
+    const list = document.createElement("ul");
+    for (const wrong of document.querySelectorAll("[data-field-name]:has(.field-error)")) {
+      const label = wrong.querySelector("label, legend")?.textContent.replace("*", "").trim();
+      const field = wrong.querySelector("input:not([type=hidden]), textarea, select");
+      if (!label || !field) continue;
+      const link = document.createElement("a");
+      link.href = `#${field.id}`;
+      link.textContent = label;
+      link.addEventListener("click", (e) => {
+        e.preventDefault();
+        for (let d = field.closest("details"); d; d = d.parentElement.closest("details")) d.open = true;
+        field.focus();
+      });
+      const item = document.createElement("li");
+      item.append(link);
+      list.append(item);
+    }
+    return list.children.length && document.querySelector(".form") ? [list] : [];
+  };
+
   addEventListener("DOMContentLoaded", () => {
     document.querySelectorAll("form[data-confirm]").forEach(arm);
-    document.getElementById("form-error")?.focus();
+    const error = document.getElementById("form-error");
+    if (error) {
+      error.querySelector("div").append(...problems());
+      error.focus();
+    }
     // What stands behind the # was never sent; nor does it stay in the address.
     const code = document.querySelector("[data-from-fragment]");
     if (code && location.hash.length > 1) {
