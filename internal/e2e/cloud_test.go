@@ -197,6 +197,26 @@ func TestCloudCredentialsOfTheMachine(t *testing.T) {
 	}
 }
 
+func TestAttack02TheMachinesTokensGoWhereTheyMay(t *testing.T) {
+	t.Parallel()
+	const id, sealed = "AKIAIOSFODNN7MACHINE", "AKIAIOSFODNN7SEALED"
+	on := profile{"eks", "kwok"}
+	on.kubeconfig(t)
+	eks := &cloudtest.AWS{Cluster: clustertest.Name(on.name, on.nodes), Keys: map[string]string{id: secretKey, sealed: otherSecret}}
+	clustertest.Authenticate(t, on.name, on.nodes, cloudtest.Authenticator(t, eks.Check))
+	p := separate(t, map[string]string{
+		"AWS_ACCESS_KEY_ID": id, "AWS_SECRET_ACCESS_KEY": secretKey, "PORTOLAN_CLOUD_SERVERS": "*.eks.amazonaws.com, 10.0.0.0/8",
+	})
+	pl := p.stake(t, on, clustertest.ExecKubeconfig(t, on.name, on.nodes), nil)
+	pl.test(t, "failed")
+	if stage, says := pl.failedStage(t); stage != "credential" || !strings.Contains(says, "PORTOLAN_CLOUD_SERVERS") {
+		t.Errorf("it fails at %s: %s", stage, says)
+	}
+	// What is sealed with the cluster is the cluster's own.
+	pl.edit(t, fields{"cloud_credential": "sealed", "aws_access_key_id": sealed, "aws_secret_access_key": otherSecret})
+	pl.test(t, "ok")
+}
+
 func TestTheWayOutOfARefusedStanza(t *testing.T) {
 	t.Parallel()
 	at := profile{"aks", "kwok"}
