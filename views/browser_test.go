@@ -150,20 +150,21 @@ func (b *browser) check(name string) {
 	}
 }
 
-// Every page, with everything on it, is accessible in light and in dark, as far
-// as a program can judge that.
+// Every page, with everything on it, is accessible, wide in light and narrow in
+// dark, as far as a program can judge that.
 func TestPagesAreAccessible(t *testing.T) {
 	t.Parallel()
 	pages := filled("plain")
 	b := browse(t, pages, nil)
-	b.wide(1280)
 	for name := range pages {
+		b.wide(1280)
 		b.scheme("light")
 		b.open("/" + strings.ReplaceAll(name, " ", "-") + "/")
 		eval[bool](b, axe+";true")
 		b.check(name)
+		b.wide(320)
 		b.scheme("dark")
-		b.check(name + ", dark")
+		b.check(name + ", narrow and dark")
 	}
 }
 

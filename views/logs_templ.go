@@ -517,7 +517,7 @@ func logLines(v LogPane, tall bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 39, "</select> <label class=\"tick\"><input type=\"checkbox\" name=\"previous\" value=\"true\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 39, "</select> <label class=\"tick\" title=\"The log of the container before it was restarted\"><input type=\"checkbox\" name=\"previous\" value=\"true\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -527,7 +527,7 @@ func logLines(v LogPane, tall bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "> <span>previous</span></label><noscript><button>Show</button></noscript></form><div class=\"log-find js-only\"><input type=\"search\" placeholder=\"Find\" aria-label=\"Find in the log\" data-log-find spellcheck=\"false\" autocomplete=\"off\"> <span class=\"quiet\" role=\"status\" data-log-found></span></div><div class=\"log-tools js-only\"><span class=\"log-state\" role=\"status\" data-log-state></span> <button type=\"button\" aria-pressed=\"true\" data-log-wrap>Wrap</button> <button type=\"button\" aria-pressed=\"true\" data-log-stamps>Timestamps</button> <button type=\"button\" data-log-copy>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "> <span>previous</span></label><noscript><button>Show</button></noscript></form><div class=\"log-find js-only\"><input type=\"search\" placeholder=\"Find\" aria-label=\"Find in the log\" data-log-find spellcheck=\"false\" autocomplete=\"off\"> <span class=\"quiet\" role=\"status\" data-log-found></span></div><div class=\"log-tools js-only\"><span class=\"log-state\" role=\"status\" data-log-state></span> <button type=\"button\" aria-pressed=\"true\" data-log-wrap>Wrap</button> <button type=\"button\" aria-pressed=\"true\" data-log-stamps>Timestamps</button> <button type=\"button\" data-log-copy title=\"Copy\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -535,7 +535,7 @@ func logLines(v LogPane, tall bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<span class=\"unseen\">Copy</span></button> <button type=\"button\" data-log-download>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<span class=\"unseen\">Copy</span></button> <button type=\"button\" data-log-download title=\"Download\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -561,7 +561,7 @@ func logLines(v LogPane, tall bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "\" title=\"On a page of its own\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
