@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,9 @@ type FoundFile struct {
 	Inspection
 }
 
+// inspectedFile is a file as it was when it was inspected.
+type inspectedFile struct{ path, hash string }
+
 // List looks at the files of the root and of its folders, one level deep.
 // READMEs, hidden files, and the certificates and keys that kubeconfigs refer
 // to are left out. A root that does not exist has no files.
@@ -32,6 +36,10 @@ func (r *Root) List() ([]FoundFile, error) {
 	}
 	defer root.Close()
 
+	r.mu.Lock()
+	before := r.inspected
+	r.mu.Unlock()
+	inspected := map[inspectedFile]Inspection{}
 	var found []FoundFile
 	look := func(rel string) {
 		raw, err := readRegular(root, rel)
@@ -39,7 +47,19 @@ func (r *Root) List() ([]FoundFile, error) {
 			found = append(found, FoundFile{Path: rel, Inspection: Inspection{Problem: whyUnreadable(rel, err)}})
 			return
 		}
-		found = append(found, FoundFile{Path: rel, Hash: Hash(raw), Inspection: Inspect(raw, ParseOptions{Root: r, Path: rel})})
+		file := FoundFile{Path: rel, Hash: Hash(raw)}
+		key := inspectedFile{file.Path, file.Hash}
+		known := false
+		if file.Inspection, known = before[key]; !known {
+			file.Inspection = Inspect(raw, ParseOptions{Root: r, Path: rel})
+		}
+		// The list is read with every page of clusters, and parsing is most of
+		// it. What a file refers to may change without the file.
+		if !mentionsFile.Match(raw) {
+			inspected[key] = file.Inspection
+		}
+		file.Contexts = slices.Clone(file.Contexts)
+		found = append(found, file)
 	}
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
@@ -71,6 +91,9 @@ func (r *Root) List() ([]FoundFile, error) {
 			look(rel)
 		}
 	}
+	r.mu.Lock()
+	r.inspected = inspected
+	r.mu.Unlock()
 	return found, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"unicode"
 
@@ -17,7 +18,12 @@ import (
 // Root is the mounted folder of kubeconfigs. Nothing outside it is ever read,
 // whatever a path or a symbolic link says. The folder is opened anew for each
 // use, so one that is missing at start counts once it appears.
-type Root struct{ dir string }
+type Root struct {
+	dir string
+
+	mu        sync.Mutex
+	inspected map[inspectedFile]Inspection // by the latest List
+}
 
 // OpenRoot returns the Root at dir, which need not exist yet.
 func OpenRoot(dir string) *Root {

@@ -115,6 +115,41 @@ func TestListFindsKubeconfigs(t *testing.T) {
 	}
 }
 
+func TestListSeesWhatHasChanged(t *testing.T) {
+	t.Parallel()
+	ca := testCA(t)
+	root := rootWith(t, map[string]string{
+		"plain": kubeconfigWith("", tokenUser), "refers": kubeconfigWith("    certificate-authority: ca.crt\n", tokenUser),
+	})
+	look := func() (server, refusal string) {
+		t.Helper()
+		found, err := root.List()
+		if err != nil || len(found) != 2 {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		plain, refers := found[0].Contexts, found[1].Contexts
+		server, refusal = plain[0].Server, refers[0].Refusal
+		plain[0].Server, refers[0].Refusal = "what a caller does", "with its list"
+		return server, refusal
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(root.Dir(), name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if server, refusal := look(); server != "https://127.0.0.1:6443" || !strings.Contains(refusal, "no file") {
+			t.Errorf("at first %q, %q", server, refusal)
+		}
+	}
+	write("plain", kubeconfigFor("https://127.0.0.1:6444", "", tokenUser)) // of the same length
+	write("ca.crt", string(ca.pem))
+	if server, refusal := look(); server != "https://127.0.0.1:6444" || refusal != "" {
+		t.Errorf("then %q, %q", server, refusal)
+	}
+}
+
 func TestMountedFileReferences(t *testing.T) {
 	t.Parallel()
 	ca := testCA(t)
