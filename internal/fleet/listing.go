@@ -44,7 +44,8 @@ type ClusterFilter struct {
 	Limit    int    // 0 = 50
 }
 
-// ClusterRow is one cluster of a list. Its test comes without permissions.
+// ClusterRow is one cluster of a list. Its test comes without permissions, and
+// with checks only if it has failed.
 type ClusterRow struct {
 	Status
 	Workloads int

@@ -69,7 +69,7 @@ const (
 // SaveObservation upserts an observation by its WorkloadID and rings the
 // workload's bell. An observation of a workload that is gone is dropped.
 func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation) error {
-	err := db.inTx(ctx, func(tx pgx.Tx) error {
+	err := db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
 		if err := saveObservation(ctx, tx, o.WorkloadID, o, fromWatch); err != nil {
 			return err
 		}

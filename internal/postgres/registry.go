@@ -108,7 +108,8 @@ func statusesOf(rows []clusterListRow) []fleet.Status {
 // clusterTextSQL is what a search of the registry looks through.
 const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
 
-// Clusters returns a page of the registry, by label.
+// Clusters returns a page of the registry, by label. Of the tests, those that
+// have failed come with their checks, none with permissions.
 func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[fleet.ClusterRow], error) {
 	var page fleet.Page[fleet.ClusterRow]
 	label, id, err := pairCursor(f.After)
@@ -128,7 +129,7 @@ func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[f
 		where = append(where, "(lower(c.label), c.id) > (@label, @id)")
 		args["label"], args["id"] = label, id
 	}
-	rows, err := db.statuses(ctx, testColumnsBrief, `
+	rows, err := db.statuses(ctx, testColumnsFailed, `
 		SELECT `+statusColumns+` FROM clusters c WHERE `+strings.Join(where, " AND ")+`
 		ORDER BY lower(c.label), c.id LIMIT @limit`, args)
 	if err != nil {

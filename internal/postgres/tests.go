@@ -39,10 +39,12 @@ type testRow struct {
 
 const (
 	testColumnsBut = `t.id, t.cluster_id, t.fingerprint, t.state, t.trigger, t.actor, t.started_at, t.finished_at,
-		t.deadline, t.checks, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.credential, t.trial`
-	testColumns = testColumnsBut + `, t.permissions`
+		t.deadline, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.credential, t.trial`
+	testColumns = testColumnsBut + `, t.checks, t.permissions`
 	// Permissions are some hundred rows a test: lists do without.
-	testColumnsBrief = testColumnsBut + `, '[]'::jsonb AS permissions`
+	testColumnsBrief = testColumnsBut + `, t.checks, '[]'::jsonb AS permissions`
+	// A long list says of a test which stage has failed, if one has.
+	testColumnsFailed = testColumnsBut + `, CASE WHEN t.state = 'failed' THEN t.checks ELSE '[]' END AS checks, '[]'::jsonb AS permissions`
 )
 
 func (r testRow) test() fleet.ConnectionTest {
@@ -60,7 +62,7 @@ func (r testRow) test() fleet.ConnectionTest {
 // process died) is closed as failed first. Until SaveTest stores its end, or a
 // person changes what it is about, the cluster stays due for a test.
 func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, err error) {
-	err = db.inTx(ctx, func(tx pgx.Tx) error {
+	err = db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
 		if err := closeDeadTest(ctx, tx, t.ClusterID); err != nil {
 			return err
 		}
@@ -123,7 +125,7 @@ func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
 // DropTest forgets a running test that its process cannot end. The cluster
 // stays due for one.
 func (db *DB) DropTest(ctx context.Context, t fleet.ConnectionTest) error {
-	return wrap("drop test", db.inTx(ctx, func(tx pgx.Tx) error {
+	return wrap("drop test", db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM connection_tests WHERE id = $1 AND state = 'running'`, t.ID); err != nil {
 			return err
 		}
@@ -135,7 +137,7 @@ func (db *DB) DropTest(ctx context.Context, t fleet.ConnectionTest) error {
 // a test, and keeps the newest 50 of the cluster. A test that has ended, or
 // whose cluster is gone, is CodeConflict.
 func (db *DB) SaveTest(ctx context.Context, t fleet.ConnectionTest) error {
-	return wrap("save test", db.inTx(ctx, func(tx pgx.Tx) error { return saveTest(ctx, tx, t) }))
+	return wrap("save test", db.inBackgroundTx(ctx, func(tx pgx.Tx) error { return saveTest(ctx, tx, t) }))
 }
 
 func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {

@@ -242,7 +242,7 @@ func (r *Registry) drain(ctx context.Context) {
 // unwatchedPace is the least time between the starts of tests that nobody waits
 // for: a thousand of them are spread over most of a minute, and leave room on the
 // processors for pages.
-const unwatchedPace = 40 * time.Millisecond
+const unwatchedPace = 50 * time.Millisecond
 
 // startDue starts as many of the due tests as there is room for, and reports
 // whether there may be more.
