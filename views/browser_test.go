@@ -52,7 +52,6 @@ func browse(t *testing.T, pages map[string]templ.Component, handlers map[string]
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
-		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WSURLReadTimeout(patience),
 	)
 	allocated, endBrowser := chromedp.NewExecAllocator(context.Background(), options...)

@@ -32,7 +32,6 @@ func surf(t testing.TB, base string, scripts bool) *surfer {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
-		chromedp.UserDataDir(t.TempDir()),
 		chromedp.WSURLReadTimeout(patience),
 	)
 	allocated, endBrowser := chromedp.NewExecAllocator(context.Background(), options...)
