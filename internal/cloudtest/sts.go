@@ -37,6 +37,22 @@ func InsideSTS(a *AWS, role string) *http.Client {
 	return &http.Client{Transport: inside{next: a.sts(role)}}
 }
 
+// InsideWebIdentity is a client that reaches, without a network, a token service
+// that gives keys of a role for the token of a pod. They are good for lifetime.
+func InsideWebIdentity(a *AWS, role, token string, lifetime time.Duration) *http.Client {
+	return &http.Client{Transport: inside{next: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/xml")
+		if r.FormValue("Action") != "AssumeRoleWithWebIdentity" || r.FormValue("RoleArn") != role || r.FormValue("WebIdentityToken") != token {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>not authorized to perform sts:AssumeRoleWithWebIdentity</Message></Error></ErrorResponse>`)
+			return
+		}
+		id, secret, session, end := a.addSession(lifetime)
+		fmt.Fprintf(w, `<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>%s</SessionToken><Expiration>%s</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`,
+			id, secret, session, end.UTC().Format(time.RFC3339))
+	})}}
+}
+
 func (a *AWS) sts(role string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)

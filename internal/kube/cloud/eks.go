@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -160,29 +159,22 @@ func regionOf(server string) string {
 const defaultRegion = "us-east-1"
 
 func (e eks) maker(cred fleet.CloudCredential, o Options) (maker, error) {
-	m := &eksMaker{eks: e, options: o, lifetime: cmp.Or(o.EKSLifetime, eksLifetime-eksMargin)}
+	m := eksMaker{eks: e, options: o, lifetime: cmp.Or(o.EKSLifetime, eksLifetime-eksMargin)}
 	if cred.Cloud == fleet.CloudAWS {
 		m.static = aws.Credentials{AccessKeyID: cred.AWSAccessKeyID, SecretAccessKey: cred.AWSSecretAccessKey}
 	}
 	return m.make, nil
 }
 
-// awsAhead is how long before their end the SDK replaces credentials that it
-// found, and by how much earlier it says that they end.
-const awsAhead = 5 * time.Minute
-
 type eksMaker struct {
 	eks
 	options  Options
 	lifetime time.Duration
-
-	mu  sync.Mutex
-	cfg *aws.Config // once it could be loaded
 }
 
 // client is the SDK's own, which knows to be quick about a metadata service
 // that is not there.
-func (m *eksMaker) client() aws.HTTPClient {
+func (m eksMaker) client() aws.HTTPClient {
 	if m.options.HTTP != nil {
 		return m.options.HTTP
 	}
@@ -190,12 +182,9 @@ func (m *eksMaker) client() aws.HTTPClient {
 }
 
 // config returns how to speak to AWS, as its SDK finds it where no key is given.
-func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.cfg != nil {
-		return *m.cfg, nil
-	}
+// Nothing of it is kept for the next token: keys of a role that are as old as
+// the token before would end in the midst of the next one's life.
+func (m eksMaker) config(ctx context.Context) (aws.Config, error) {
 	var cfg aws.Config
 	if m.static.AccessKeyID != "" {
 		cfg = aws.Config{
@@ -203,10 +192,7 @@ func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
 			Credentials: credentials.StaticCredentialsProvider{Value: m.static},
 		}
 	} else {
-		load := []func(*config.LoadOptions) error{
-			config.WithHTTPClient(m.client()),
-			config.WithCredentialsCacheOptions(func(o *aws.CredentialsCacheOptions) { o.ExpiryWindow = awsAhead }),
-		}
+		load := []func(*config.LoadOptions) error{config.WithHTTPClient(m.client())}
 		if m.region != "" {
 			load = append(load, config.WithRegion(m.region))
 		}
@@ -223,21 +209,17 @@ func (m *eksMaker) config(ctx context.Context) (aws.Config, error) {
 		cfg.BaseEndpoint = aws.String(m.options.STS)
 	}
 	if m.role != "" {
-		assume := stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), m.role, func(o *stscreds.AssumeRoleOptions) {
+		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), m.role, func(o *stscreds.AssumeRoleOptions) {
 			o.RoleSessionName = "portolan"
 			if m.externalID != "" {
 				o.ExternalID = aws.String(m.externalID)
 			}
 		})
-		// Not kept: a session as old as the token before would end in the midst
-		// of the next one's life.
-		cfg.Credentials = assume
 	}
-	m.cfg = &cfg
 	return cfg, nil
 }
 
-func (m *eksMaker) make(ctx context.Context) (Token, error) {
+func (m eksMaker) make(ctx context.Context) (Token, error) {
 	cfg, err := m.config(ctx)
 	if err != nil {
 		return Token{}, awsFailure(err, m.eks)
@@ -264,13 +246,8 @@ func (m *eksMaker) make(ctx context.Context) (Token, error) {
 		return Token{}, err
 	}
 	token := Token{Value: eksPrefix + base64.RawURLEncoding.EncodeToString([]byte(signed)), Expires: now.Add(m.lifetime)}
-	if end := creds.Expires; creds.CanExpire {
-		if m.role == "" {
-			end = end.Add(awsAhead)
-		}
-		if end.Before(token.Expires) {
-			token.Expires = end
-		}
+	if creds.CanExpire && creds.Expires.Before(token.Expires) {
+		token.Expires = creds.Expires
 	}
 	return token, nil
 }

@@ -40,7 +40,8 @@ type Recipe interface {
 	maker(cred fleet.CloudCredential, o Options) (maker, error)
 }
 
-// maker makes one new token.
+// maker makes one new token, from what the credential or this machine has now:
+// it keeps neither tokens nor credentials that were found.
 type maker func(context.Context) (Token, error)
 
 // Token is a bearer token.

@@ -84,11 +84,30 @@ func TestTokensOfTheMachineAreRenewedWellBeforeTheyEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
-	s := source{
-		stanza: cloud.Stanza{Command: "gke-gcloud-auth-plugin"}, options: cloud.Options{HTTP: google.Inside()},
-		check: google.Check, given: google.Given, lifetime: time.Hour,
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE"} {
+		t.Setenv(name, "")
 	}
-	s.outlived(t)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file+".none")
+	t.Setenv("AWS_CONFIG_FILE", file+".none")
+	const role, pod = "arn:aws:iam::123456789012:role/portolan", "token.of.the-pod"
+	if err := os.WriteFile(file+".pod", []byte(pod), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_ROLE_ARN", role)
+	t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file+".pod")
+	aws := &cloudtest.AWS{Cluster: "harbour", Keys: map[string]string{}}
+	for name, s := range map[string]source{
+		"GKE": {
+			stanza: cloud.Stanza{Command: "gke-gcloud-auth-plugin"}, options: cloud.Options{HTTP: google.Inside()},
+			check: google.Check, given: google.Given, lifetime: time.Hour,
+		},
+		"EKS": {
+			stanza:  cloud.Stanza{Command: "aws", Args: []string{"--region", "eu-west-1", "eks", "get-token", "--cluster-name", "harbour"}},
+			options: cloud.Options{HTTP: cloudtest.InsideWebIdentity(aws, role, pod, 25*time.Minute)}, check: aws.Check, lifetime: 15 * time.Minute,
+		},
+	} {
+		t.Run(name, s.outlived)
+	}
 }
 
 // outlived asks for tokens during three of their lifetimes.

@@ -14,12 +14,9 @@ import (
 // Tokens keeps the present token of one cluster, and makes the next before it
 // ends. It is safe for use by several goroutines; one of them makes it for all.
 type Tokens struct {
-	recipe  Recipe
-	cred    fleet.CloudCredential
-	options Options
+	make maker
 
 	mu      sync.Mutex
-	make    maker // nil = one is made anew, with what this machine has now
 	token   Token
 	made    time.Time
 	renewAt time.Time // from then on a new one is made while the old is used
@@ -45,7 +42,7 @@ func NewTokens(r Recipe, cred fleet.CloudCredential, o Options) (*Tokens, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Tokens{recipe: r, cred: cred, options: o, make: m}, nil
+	return &Tokens{make: m}, nil
 }
 
 // Token returns a token that is good now. It waits for a new one only when
@@ -85,12 +82,10 @@ func (t *Tokens) renew() (any, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), makeTimeout)
 	defer cancel()
 	began := time.Now()
-	token, err := t.makeOne(ctx)
+	token, err := t.make(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
-		// The credentials that a maker has found and kept may be the reason.
-		t.make = nil
 		t.failed, t.retryAt = err, time.Now().Add(retryAfter)
 		return nil, err
 	}
@@ -102,30 +97,13 @@ func (t *Tokens) renew() (any, error) {
 	return token, nil
 }
 
-func (t *Tokens) makeOne(ctx context.Context) (Token, error) {
-	t.mu.Lock()
-	m := t.make
-	t.mu.Unlock()
-	if m == nil {
-		var err error
-		if m, err = t.recipe.maker(t.cred, t.options); err != nil {
-			return Token{}, err
-		}
-		t.mu.Lock()
-		t.make = m
-		t.mu.Unlock()
-	}
-	return m(ctx)
-}
-
-// drop forgets a token that the API server did not accept, with the credential
-// that was found for it, unless it was made just now: another would fare no
-// better.
+// drop forgets a token that the API server did not accept, unless it was made
+// just now: another would fare no better.
 func (t *Tokens) drop(value string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.token.Value == value && time.Since(t.made) > fresh {
-		t.token, t.make = Token{}, nil
+		t.token = Token{}
 	}
 }
 
