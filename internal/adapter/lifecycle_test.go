@@ -308,8 +308,8 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 		w := newWorld(t, "k3s", "containerd")
 		w.use(w.raw, Options{CrashLoopRestarts: 1})
 		wl, spec := w.demo("crash")
+		// Its health check keeps it from being ready for the moment that it runs.
 		spec.Env = []fleet.EnvVar{{Name: "CRASH", Value: "true"}}
-		spec.Health = nil
 		f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
 		if f == nil || f.Reason != "CrashLoopBackOff" || !strings.HasPrefix(f.Object, "Pod/crash-") || len(f.Events) == 0 ||
 			!strings.Contains(strings.Join(f.Logs, "\n"), "fatal: cannot go on") {
