@@ -231,9 +231,10 @@ func TestLogPaneOneUpstreamForManyViewers(t *testing.T) {
 	for _, s := range streams {
 		s.next(t, patience)
 	}
-	if open := counted.following.Load(); open != 1 {
-		t.Errorf("%d viewers make %d upstream streams, want one", viewers, open)
-	}
+	eventually(t, patience, "one upstream stream for all viewers", func() (bool, string) {
+		open := counted.following.Load()
+		return open == 1, fmt.Sprint(open)
+	})
 	w.asks(t, pod, fmt.Sprintf("/print?lines=%d", lines))
 	var all sync.WaitGroup
 	for i, s := range streams {
