@@ -17,8 +17,8 @@ func TestAKeptCountIsCountedAnew(t *testing.T) {
 		"not at once":                          {func(*memory) {}, memoFor - 1, false},
 		"when time is up":                      {func(*memory) {}, memoFor, true},
 		"when a person changes something":      {(*memory).forget, 0, true},
-		"not yet after work in the background": {func(m *memory) { m.outdate(); time.Sleep(outdatedFor - 1); m.outdate() }, 0, false},
-		"soon after work in the background":    {func(m *memory) { m.outdate(); time.Sleep(outdatedFor - 1); m.outdate() }, 1, true},
+		"not yet after work in the background": {func(m *memory) { m.outdate(); <-time.After(outdatedFor - 1); m.outdate() }, 0, false},
+		"soon after work in the background":    {func(m *memory) { m.outdate(); <-time.After(outdatedFor - 1); m.outdate() }, 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -28,7 +28,7 @@ func TestAKeptCountIsCountedAnew(t *testing.T) {
 				count := func() (int, error) { counted++; return counted, nil }
 				_, _ = m.get(count)
 				c.happens(&m)
-				time.Sleep(c.after)
+				<-time.After(c.after)
 				if got, _ := m.get(count); (got == 2) != c.anew {
 					t.Errorf("counted %d times", got)
 				}
@@ -53,11 +53,11 @@ func TestACountThatWasOvertakenIsNotKeptForLong(t *testing.T) {
 				_, _ = m.get(func() (int, error) { c.overtakes(&m); return 1, nil })
 				again := func() (int, error) { return 2, nil }
 				if c.keptFor > 0 {
-					time.Sleep(c.keptFor - 1)
+					<-time.After(c.keptFor - 1)
 					if got, _ := m.get(again); got != 1 {
 						t.Errorf("it was counted anew at once")
 					}
-					time.Sleep(1)
+					<-time.After(1)
 				}
 				if got, _ := m.get(again); got != 2 {
 					t.Errorf("%d is still kept", got)
