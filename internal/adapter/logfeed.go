@@ -388,7 +388,7 @@ func (f *feed) follow(ctx context.Context) error {
 			}
 		}
 		f.mu.Lock()
-		f.restarts, f.begins = state.restarts, 0
+		f.restarts, f.begins, f.newest = state.restarts, 0, 0
 		f.mu.Unlock()
 		skip = skipper{}
 	}

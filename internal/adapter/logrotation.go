@@ -125,8 +125,12 @@ func (f *feed) noteEmptied(ctx context.Context) {
 	state, err := f.inspect(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err != nil || f.newest == 0 || f.gapAt > f.newest {
+		return
+	}
 	// Another run of the container has a log of its own.
-	if err != nil || !state.running || f.newest < state.startedAt || f.gapAt > f.newest || !f.idle(ctx) {
+	sameRun := state.running && state.restarts == f.restarts && f.newest >= state.startedAt+int64(time.Second)
+	if !sameRun || !f.idle(ctx) {
 		return
 	}
 	f.tell(item{source: &f.source, gap: rotationGap})
