@@ -23,10 +23,14 @@ func ParseServers(texts []string) (Servers, error) {
 	for _, text := range texts {
 		text = strings.TrimSuffix(strings.ToLower(strings.TrimSpace(text)), ".")
 		if network, err := netip.ParsePrefix(text); err == nil {
+			if network.Addr().Is4In6() {
+				return Servers{}, fmt.Errorf("%q is a network of IPv4 addresses in the form of IPv6; write it as IPv4, such as 10.0.0.0/8", text)
+			}
 			s.networks = append(s.networks, network.Masked())
 			continue
 		}
 		if addr, err := netip.ParseAddr(text); err == nil {
+			addr = addr.Unmap() // as Has compares them
 			s.networks = append(s.networks, netip.PrefixFrom(addr, addr.BitLen()))
 			continue
 		}

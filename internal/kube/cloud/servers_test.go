@@ -9,7 +9,7 @@ import (
 
 func TestServersAreComparedByNameAndAddress(t *testing.T) {
 	t.Parallel()
-	s, err := cloud.ParseServers([]string{"*.EKS.amazonaws.com", " api.harbour.example. ", "10.0.0.0/8", "203.0.113.7", "2001:db8::/32"})
+	s, err := cloud.ParseServers([]string{"*.EKS.amazonaws.com", " api.harbour.example. ", "10.0.0.0/8", "203.0.113.7", "::ffff:198.51.100.7", "2001:db8::/32"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -20,6 +20,8 @@ func TestServersAreComparedByNameAndAddress(t *testing.T) {
 		"https://10.1.2.3:6443":                       true,
 		"https://[::ffff:10.1.2.3]:6443":              true,
 		"https://203.0.113.7":                         true,
+		"https://198.51.100.7":                        true,
+		"https://[::ffff:198.51.100.7]":               true,
 		"https://[2001:db8::1]:443":                   true,
 		"https://eks.amazonaws.com":                   false,
 		"https://evileks.amazonaws.com":               false,
@@ -34,7 +36,7 @@ func TestServersAreComparedByNameAndAddress(t *testing.T) {
 			t.Errorf("%s: %t, want %t", server, got, want)
 		}
 	}
-	for _, bad := range []string{"", "*", "*.", "*.*.example", "https://api.example", "a b", "10.0.0.0/33", "a.*"} {
+	for _, bad := range []string{"", "*", "*.", "*.*.example", "https://api.example", "a b", "10.0.0.0/33", "::ffff:10.0.0.0/104", "a.*"} {
 		if _, err := cloud.ParseServers([]string{bad}); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
