@@ -3,7 +3,9 @@ package cloud_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,6 +67,48 @@ func TestEKSAssumesTheRoleOfTheStanza(t *testing.T) {
 	}
 	if want := "No EKS token could be made from the access key " + keyID + " by assuming the role " + role + "s. AWS says: AccessDenied: not authorized to perform sts:AssumeRole."; shown.Message != want {
 		t.Errorf("says %q, want %q", shown.Message, want)
+	}
+}
+
+// TestOnlyARefusalIsPutDownToTheRole: a role that is missing is one reason among
+// several why there is no token by impersonation.
+func TestOnlyARefusalIsPutDownToTheRole(t *testing.T) {
+	t.Parallel()
+	google := cloudtest.NewGoogle(t, time.Hour)
+	cred := fleet.CloudCredential{Cloud: fleet.CloudGoogle, GCPServiceAccount: google.KeyJSON}
+	stanza := cloud.Stanza{Command: "gke-gcloud-auth-plugin", Args: []string{"--impersonate_service_account", google.Impersonated}}
+	const denied = `{"error": {"status": "PERMISSION_DENIED", "message": "no"}}`
+	for name, c := range map[string]struct {
+		status       int
+		body         string
+		says, remedy string
+	}{
+		"refused":       {http.StatusForbidden, denied, "Google says: PERMISSION_DENIED: no.", "Token Creator"},
+		"absent":        {http.StatusNotFound, denied, "Google says: ", "Token Creator"},
+		"too often":     {http.StatusTooManyRequests, `{}`, "Google says: 429 Too Many Requests.", "Try again"},
+		"broken":        {http.StatusInternalServerError, `{}`, "Google says: 500 ", "Try again"},
+		"a proxy":       {http.StatusForbidden, "<html>", "Google says: 403 Forbidden.", "HTTPS_PROXY"},
+		"another thing": {http.StatusOK, "<html>", ": an answer that cannot be read.", "HTTPS_PROXY"},
+		"nothing in it": {http.StatusOK, "{}", ": an answer that cannot be read.", "HTTPS_PROXY"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			iam := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(c.status)
+				_, _ = io.WriteString(w, c.body)
+			}))
+			t.Cleanup(iam.Close)
+			options := cloud.Options{GoogleTokens: google.URL, GoogleIAM: iam.URL, HTTP: google.HTTP}
+			_, err := tokens(t, stanza, cred, options).Token(t.Context())
+			var shown *fleet.Error
+			if !errors.As(err, &shown) {
+				t.Fatalf("says %v", err)
+			}
+			if !strings.Contains(shown.Message, c.says) || !strings.Contains(shown.Remedy, c.remedy) ||
+				strings.Contains(shown.Remedy, "Token Creator") != (c.remedy == "Token Creator") {
+				t.Errorf("says %q, %q", shown.Message, shown.Remedy)
+			}
+		})
 	}
 }
 

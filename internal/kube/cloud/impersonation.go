@@ -53,14 +53,28 @@ func impersonated(by maker, account, whose string, o Options) maker {
 			} `json:"error"`
 		}
 		err = json.Unmarshal(text, &answer)
-		if resp.StatusCode != http.StatusOK || err != nil || answer.AccessToken == "" || answer.ExpireTime.IsZero() {
+		switch ok := resp.StatusCode == http.StatusOK; {
+		case err != nil && ok, ok && (answer.AccessToken == "" || answer.ExpireTime.IsZero()):
+			return Token{}, failure(err, egressRemedy, doing+": an answer that cannot be read.")
+		case !ok:
 			words := resp.Status
 			if answer.Error.Message != "" {
-				words = said(answer.Error.Status + ": " + answer.Error.Message)
+				words = answer.Error.Status + ": " + answer.Error.Message
 			}
-			return Token{}, failure(err, "Give that identity the role Service Account Token Creator (roles/iam.serviceAccountTokenCreator) on the service account, and enable the IAM Service Account Credentials API in its project.",
-				doing+". Google says: "+words+".")
+			return Token{}, failure(err, refusedRemedy(resp.StatusCode, err == nil), doing+". Google says: "+said(words)+".")
 		}
 		return Token{Value: answer.AccessToken, Expires: answer.ExpireTime}, nil
 	}
+}
+
+// refusedRemedy is the way out of an answer other than 200, which is Google's
+// own where it is JSON, and otherwise that of something before it.
+func refusedRemedy(status int, own bool) string {
+	switch {
+	case status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
+		return "Try again in a few minutes. If it stays so: " + egressRemedy
+	case own && (status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusNotFound):
+		return "Give that identity the role Service Account Token Creator (roles/iam.serviceAccountTokenCreator) on the service account, and enable the IAM Service Account Credentials API in its project."
+	}
+	return egressRemedy
 }
