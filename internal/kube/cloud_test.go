@@ -245,6 +245,43 @@ func TestAttack02TheMachinesTokensGoToNoOtherServer(t *testing.T) {
 	check(t, run("*.azmk8s.io", "127.0.0.1"), fleet.StageCredential, fleet.CheckOK, "AKS token")
 }
 
+// TestAttack02AListedNameIsNotEnough: whoever else answers to it, by a proxy or
+// because no certificate is checked, gets none of the machine's tokens.
+func TestAttack02AListedNameIsNotEnough(t *testing.T) {
+	t.Parallel()
+	entra := cloudtest.NewEntra(t, time.Hour)
+	machine := cloudtest.NewIdentities(t, entra, time.Hour)
+	var asked atomic.Int64
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer proxy.Close()
+	run := func(change func(*api.Cluster), servers ...string) fleet.ConnectionTest {
+		t.Helper()
+		raw := clustertest.Edit(t, []byte(kubeconfigWith("", "    exec: {command: kubelogin, args: [get-token, -l, msi]}\n")), func(c *api.Config) {
+			for _, cluster := range c.Clusters {
+				cluster.Server = "https://harbour-dns-0a1b2c3d.hcp.eastus2.azmk8s.io"
+				change(cluster)
+			}
+		})
+		list, err := cloud.ParseServers(servers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := clusterRow("default")
+		row.Allows = fleet.Allowances{Proxy: true, TLSSkip: true}
+		limited := kube.Options{Cloud: cloud.Options{HTTP: machine.HTTP, Servers: list}}
+		return kube.NewTester(limited).Run(t.Context(), kube.TestRequest{Cluster: row, Kubeconfig: raw}, nil)
+	}
+	through := func(c *api.Cluster) { c.ProxyURL = proxy.URL }
+	check(t, run(through, "*.azmk8s.io"), fleet.StageCredential, fleet.CheckFailed, "proxy")
+	check(t, run(func(c *api.Cluster) {
+		c.InsecureSkipTLSVerify, c.CertificateAuthorityData = true, nil
+	}, "*.azmk8s.io"), fleet.StageCredential, fleet.CheckFailed, "whoever answers")
+	if machine.Given() > 0 || asked.Load() > 0 {
+		t.Errorf("%d tokens were fetched, %d requests were made", machine.Given(), asked.Load())
+	}
+	check(t, run(through, "*.azmk8s.io", "127.0.0.1"), fleet.StageCredential, fleet.CheckOK, "AKS token")
+}
+
 // strict stands before an API server, lets in whom check knows, and ends what
 // is under way when its token does, as some providers' front ends do.
 type strict struct {

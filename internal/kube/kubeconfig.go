@@ -219,15 +219,35 @@ func (k *Kubeconfig) tokens(o cloud.Options) (*cloud.Tokens, error) {
 	if refused != nil {
 		return nil, refused.at(k.opts.field())
 	}
-	switch {
-	case cred.recipe == nil:
+	if cred.recipe == nil {
 		return nil, nil
-	case k.ambient(cred) && !o.Servers.Empty() && !o.Servers.Has(cred.server):
-		return nil, refuse("Seal a credential with the cluster, or add the server to PORTOLAN_CLOUD_SERVERS if it is to be trusted with them.",
-			"Tokens made from the %s credentials of Portolan's own machine go only to the servers of PORTOLAN_CLOUD_SERVERS, and %s is none of them.",
-			cred.recipe.Cloud(), shown(cred.server)).at(k.opts.field())
+	}
+	if k.ambient(cred) && !o.Servers.Empty() {
+		if refused := cred.strays(o.Servers); refused != nil {
+			return nil, refused.at(k.opts.field())
+		}
 	}
 	return cloud.NewTokens(cred.recipe, k.opts.Cloud, o)
+}
+
+// strays says how a token could come to a server that is none of those listed. A
+// kubeconfig with a certificate authority of its own makes whatever stands at
+// its proxy-url the server that it names, and one that checks no certificate
+// whatever answers.
+func (c *credential) strays(listed cloud.Servers) *refusal {
+	whose := "Tokens made from the " + c.recipe.Cloud().String() + " credentials of Portolan's own machine go only to the servers of PORTOLAN_CLOUD_SERVERS"
+	switch {
+	case !listed.Has(c.server):
+		return refuse("Seal a credential with the cluster, or add the server to PORTOLAN_CLOUD_SERVERS if it is to be trusted with them.",
+			"%s, and %s is none of them.", whose, shown(c.server))
+	case c.insecure:
+		return refuse("Seal a credential with the cluster, or put its certificate-authority-data in the place of insecure-skip-tls-verify.",
+			"%s, and the kubeconfig believes whoever answers as %s.", whose, shown(c.server))
+	case c.proxy != nil && !listed.Has(c.proxy.String()):
+		return refuse("Seal a credential with the cluster, or add the proxy's host to PORTOLAN_CLOUD_SERVERS if it is to be trusted with them.",
+			"%s, and the kubeconfig leads through the proxy %s, which is none of them.", whose, quote(c.proxy.Host))
+	}
+	return nil
 }
 
 // ambient reports whether tokens are made from what this machine has.
