@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"os"
@@ -92,6 +93,26 @@ func TestClientCertificatesAsEachToolWritesThem(t *testing.T) {
 	}
 }
 
+// expiry is when a JSON web token says that it ends.
+func expiry(t *testing.T, token string) time.Time {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("a token of %d parts", len(parts))
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var claims struct {
+		Expires int64 `json:"exp"` // Unix time in seconds
+	}
+	if err := json.Unmarshal(raw, &claims); err != nil {
+		t.Fatal(err)
+	}
+	return time.Unix(claims.Expires, 0)
+}
+
 func TestAnOIDCTokenIsTakenUntilItEnds(t *testing.T) {
 	t.Parallel()
 	simulated.kubeconfig(t)
@@ -100,8 +121,9 @@ func TestAnOIDCTokenIsTakenUntilItEnds(t *testing.T) {
 		t.Helper()
 		return written(t, "oidc", clustertest.OIDCKubeconfig(t, simulated.name, simulated.nodes, subject, good))
 	}
-	ends := time.Now().Add(40 * 24 * time.Hour)
-	first := token(time.Until(ends))
+	first := token(40 * 24 * time.Hour)
+	_, user := theOnly(t, []byte(first))
+	ends := expiry(t, user.Token)
 	pl := shared(t).stake(t, simulated, []byte(first), fields{"credential_mode": "encrypted", "kubeconfig_path": "", "kubeconfig": first})
 	_, err := pl.kubectl.RbacV1().RoleBindings(pl.namespace).Create(t.Context(), &rbac.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "pilot"},
