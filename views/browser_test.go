@@ -212,13 +212,22 @@ func once(handlers ...http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// says answers with an event stream that holds text and then stays open.
+// says answers with an event stream that holds text and then stays open, with a
+// sign of life now and then, as the server's do.
 func says(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = fmt.Fprint(w, text)
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
+		lives := time.NewTicker(5 * time.Second)
+		defer lives.Stop()
+		for next := text; ; next = ": \n\n" {
+			_, _ = fmt.Fprint(w, next)
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-lives.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
 	}
 }
 
