@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -295,21 +296,33 @@ func TestAFormOutlivesTheSession(t *testing.T) {
 			Runtimes: []RuntimeChoice{{ID: "openclaw", Label: "OpenClaw"}, {ID: "container", Label: "Container"}},
 		})
 	}
-	answer := func(c templ.Component) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) { show(w, r, c) }
-	}
 	const ada, bob = "ada@example.org", "bob@example.org"
+	var in, next atomic.Value // who is signed in, and who will sign in
+	in.Store(ada)
+	next.Store(ada)
+	var ended atomic.Bool // the session has
 	b := browse(t, nil, map[string]http.HandlerFunc{
-		"GET /deploy": once(answer(page(ada)), answer(page(ada)), answer(page(ada)), answer(page(bob))),
+		"GET /deploy": func(w http.ResponseWriter, r *http.Request) { show(w, r, page(in.Load().(string))) },
 		"POST /deploy": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			http.Redirect(w, r, "/login?unsaved=true", http.StatusSeeOther)
 		},
-		"GET /login": answer(LoginPage(nobody(), Login{Unsaved: true})),
+		"POST /deploy/preview": func(w http.ResponseWriter, _ *http.Request) {
+			if ended.Load() {
+				w.Header().Set("HX-Redirect", "/login?unsaved=true")
+				w.WriteHeader(http.StatusUnauthorized)
+			}
+			_, _ = fmt.Fprint(w, "<p id=previewed>A preview</p>")
+		},
+		"GET /login": func(w http.ResponseWriter, r *http.Request) {
+			show(w, r, LoginPage(nobody(), Login{Unsaved: r.URL.Query().Has("unsaved")}))
+		},
 		"POST /login": func(w http.ResponseWriter, r *http.Request) {
+			in.Store(next.Load())
 			http.Redirect(w, r, "/deploy", http.StatusSeeOther)
 		},
 	})
-	lose := func() {
+	// What leads to another page is done after the expression has come to something.
+	send := func(button string) {
 		t.Helper()
 		eval[bool](b, `(() => {
 			const form = document.getElementById("deploy-form"), fields = form.elements;
@@ -319,34 +332,66 @@ func TestAFormOutlivesTheSession(t *testing.T) {
 			fields.secret_env.value = "KEY=never";
 			fields.runtime.value = "container";
 			fields.target.value = "k8s:two";
-			form.querySelector("button.primary").click();
+			setTimeout(() => form.querySelector("`+button+`").click(), 0);
 			return true;
 		})()`)
+	}
+	signIn := func(who string) {
+		t.Helper()
 		b.sees("[data-unsaved]")
-		eval[bool](b, `document.querySelector("form").submit() ?? true`)
+		next.Store(who)
+		eval[bool](b, `setTimeout(() => document.querySelector("form[action='/login']").submit(), 0); true`)
 		b.sees("#deploy-form")
 	}
-	now := func() string {
+	holds := func(when, want string) {
 		t.Helper()
-		return eval[string](b, `(() => {
+		if got := eval[string](b, `(() => {
 			const f = document.getElementById("deploy-form").elements;
 			return [f.name, f.image, f.env, f.secret_env, f.runtime, f.target].map((e) => e.value).join(" ");
-		})()`)
+		})()`); got != want {
+			t.Errorf("%s the form holds %q, want %q", when, got, want)
+		}
 	}
+	keepsNothing := func(when string) {
+		t.Helper()
+		eval[bool](b, `new Promise((done) => document.readyState === "complete" ? done(true) : addEventListener("load", () => done(true)))`)
+		if kept := eval[string](b, "JSON.stringify(sessionStorage)"); kept != "{}" {
+			t.Errorf("%s the tab still keeps %s", when, kept)
+		}
+	}
+	const typed = "web registry.example/web:1 A=1\nB=2  container k8s:two"
+	const submit, preview = "button.primary", "button[formaction='/deploy/preview']"
+
 	b.open("/deploy")
-	lose()
+	keepsNothing("at first")
+	send(preview)
+	b.sees("#previewed")
+	keepsNothing("after a preview")
+
+	send(submit)
+	signIn(ada)
 	b.sees("[data-restored]")
-	if got, want := now(), "web registry.example/web:1 A=1\nB=2  container k8s:two"; got != want {
-		t.Errorf("after signing in again the form holds %q, want %q", got, want)
-	}
-	if kept := eval[string](b, "JSON.stringify(sessionStorage)"); kept != "{}" {
-		t.Errorf("afterwards the tab still keeps %s", kept)
-	}
+	holds("after signing in again", typed)
+	keepsNothing("after signing in again")
+
+	ended.Store(true)
+	send(preview)
+	signIn(ada)
+	b.sees("[data-restored]")
+	holds("after a preview and signing in again", typed)
+
 	b.open("/deploy")
-	lose() // and bob signs in
-	if got := now(); strings.Contains(got, "web") {
-		t.Errorf("somebody else is shown %q", got)
+	send(submit)
+	signIn(bob)
+	keepsNothing("when somebody else signs in")
+	if name := eval[string](b, `document.getElementById("deploy-form").elements.name.value`); name != "" {
+		t.Errorf("somebody else is shown %q", name)
 	}
+
+	send(submit)
+	b.sees("[data-unsaved]")
+	b.open("/login")
+	keepsNothing("when somebody comes to sign in afresh")
 }
 
 // The error above a long form leads to each field that needs another look.

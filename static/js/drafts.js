@@ -25,7 +25,10 @@
     stored({ person: person(), action: action(form), fields });
   };
   addEventListener("submit", (e) => e.defaultPrevented || keep(e.target));
-  document.addEventListener("htmx:before:request", (e) => keep(e.detail?.ctx?.sourceElement?.form));
+  document.addEventListener("htmx:before:response", (e) => {
+    const { hx, sourceElement } = e.detail?.ctx ?? {};
+    if (hx?.redirect) keep(sourceElement?.form); // any other answer leaves the form where it is
+  });
 
   const putBack = (form, fields) => {
     for (const { name, value, of, on } of fields) {
@@ -50,6 +53,7 @@
     const draft = stored();
     if (!draft) return;
     if (document.querySelector("[data-unsaved]")) stored({ ...draft, due: true });
+    else if (document.querySelector("form[action='/login']")) stored(null); // nobody is to come back to it
     if (!person()) return;
     stored(null);
     if (!draft.due || draft.person !== person()) return;
