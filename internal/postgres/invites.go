@@ -19,6 +19,9 @@ type inviteRow struct {
 	ExpiresAt time.Time
 }
 
+// inviteLock is "invi" as bytes: the first key of the locks on addresses.
+const inviteLock int32 = 0x696e7669
+
 const inviteColumns = `id, email, role, token_hash, invited_by, created_at, expires_at`
 
 // Invites returns the newest 100 invitations that nobody has accepted yet.
@@ -35,17 +38,25 @@ func (db *DB) Invites(ctx context.Context) ([]fleet.Invite, error) {
 // An address that has an account is CodeConflict with a problem at "email".
 func (db *DB) Invite(ctx context.Context, inv fleet.Invite, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		// One at a time for each address: of two first ones, too, the earlier is
+		// noted as replaced.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, hashtext($2))`, inviteLock, inv.Email); err != nil {
+			return err
+		}
+		// The lock on the row has whoever withdraws or accepts it come first, or
+		// find it replaced.
+		if _, err := tx.Exec(ctx, `
+			WITH old AS (SELECT token_hash, email, expires_at FROM invites WHERE email = $1 FOR UPDATE)
+			`+noteEnded(`CASE WHEN expires_at > now() THEN $2 ELSE 'expired' END FROM old`),
+			inv.Email, fleet.InviteReplaced); err != nil {
+			return err
+		}
 		var taken bool
 		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM users WHERE email = $1)`, inv.Email).Scan(&taken); err != nil {
 			return err
 		}
 		if taken {
 			return emailTaken(inv.Email)
-		}
-		if _, err := tx.Exec(ctx, endedInvites+`
-			SELECT token_hash, email, CASE WHEN expires_at > now() THEN $2 ELSE 'expired' END FROM invites WHERE email = $1`,
-			inv.Email, fleet.InviteReplaced); err != nil {
-			return err
 		}
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO invites (`+inviteColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -115,13 +126,17 @@ func (db *DB) AcceptInvite(ctx context.Context, inviteID string, u fleet.User, a
 	return wrap("accept invite", err)
 }
 
-// endedInvites begins a statement that notes what became of invitations.
-const endedInvites = `INSERT INTO ended_invites (token_hash, email, ending) `
+// noteEnded is a statement that notes what became of invitations; ending is the
+// SQL that says what, and where their rows come from.
+func noteEnded(ending string) string {
+	return `INSERT INTO ended_invites (token_hash, email, ending) SELECT token_hash, email, ` + ending + ` ON CONFLICT DO NOTHING`
+}
 
 func endInvite(ctx context.Context, q querier, id string, why fleet.InviteEnding) error {
 	tag, err := q.Exec(ctx, `
-		WITH gone AS (DELETE FROM invites WHERE id = $1 RETURNING token_hash, email, expires_at)
-		`+endedInvites+`SELECT token_hash, email, CASE WHEN expires_at > now() OR $2 = 'used' THEN $2 ELSE 'expired' END FROM gone`, id, why)
+		WITH gone AS (DELETE FROM invites WHERE id = $1 RETURNING token_hash, email, expires_at),
+		noted AS (`+noteEnded(`CASE WHEN expires_at > now() OR $2 = 'used' THEN $2 ELSE 'expired' END FROM gone`)+`)
+		SELECT FROM gone`, id, why)
 	if absent(err) || err == nil && tag.RowsAffected() == 0 {
 		return fleet.NotFound("There is no such invitation.")
 	}

@@ -74,7 +74,7 @@ func (db *DB) RemoveOld(ctx context.Context, keep fleet.Retention) (removed flee
 			WITH gone AS (
 				DELETE FROM invites WHERE id IN (SELECT id FROM invites WHERE expires_at < $1 LIMIT $2) RETURNING token_hash, email
 			), noted AS (
-				` + endedInvites + `SELECT token_hash, email, 'expired' FROM gone
+				` + noteEnded(`'expired' FROM gone`) + `
 			) SELECT count(*), count(*) FROM gone`},
 		{endedInvitesKept, removedRows, new(int64), `
 			WITH gone AS (

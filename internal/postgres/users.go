@@ -204,7 +204,7 @@ func (db *DB) RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEnt
 func withdrawInvitesOf(ctx context.Context, tx pgx.Tx, u fleet.User) error {
 	_, err := tx.Exec(ctx, `
 		WITH gone AS (DELETE FROM invites WHERE invited_by = $1 RETURNING token_hash, email, expires_at)
-		`+endedInvites+`SELECT token_hash, email, CASE WHEN expires_at > now() THEN $2 ELSE 'expired' END FROM gone`,
+		`+noteEnded(`CASE WHEN expires_at > now() THEN $2 ELSE 'expired' END FROM gone`),
 		u.Email, fleet.InviteWithdrawn)
 	return err
 }
