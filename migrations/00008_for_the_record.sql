@@ -16,3 +16,6 @@ CREATE INDEX ended_invites_at_idx ON ended_invites (at);
 
 -- What the kubeconfig itself says of the credential: kind, subject, end.
 ALTER TABLE clusters ADD COLUMN credential jsonb NOT NULL DEFAULT '{}';
+-- The end is that of the present credential from now on. What a test has seen of
+-- another configuration may be that of one that has been replaced.
+UPDATE clusters SET credential_ends_at = NULL WHERE test_fingerprint IS DISTINCT FROM fingerprint;

@@ -191,6 +191,55 @@ func TestTestsKeepFiftyAndTheLatestDecides(t *testing.T) {
 	}
 }
 
+func TestTheEndOfACredentialIsThatOfThePresentOne(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	day := func(n int) time.Time { return time.Now().UTC().Truncate(time.Second).AddDate(0, 0, n) }
+	for name, c := range map[string]struct {
+		stored, itself, tested, want time.Time
+		silent                       bool // the credential says nothing of itself
+		other                        bool // the test was of another configuration
+	}{
+		"its own":                          {stored: day(2), itself: day(2), tested: day(2), want: day(2)},
+		"kept by a test that read nothing": {stored: day(2), itself: day(2), want: day(2)},
+		"none":                             {},
+		"what the test saw":                {stored: day(1), silent: true, tested: day(3), want: day(3)},
+		"none that an earlier test saw":    {stored: day(-1), silent: true},
+		"not that of another":              {stored: day(1), silent: true, tested: day(3), other: true, want: day(1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := aCluster(strings.ReplaceAll(name, " ", "-"))
+			cluster.Credential.NotAfter = c.itself
+			if c.silent {
+				cluster.Credential = fleet.CredentialFacts{}
+			}
+			b.must(b.CreateCluster(t.Context(), cluster, nil, fleet.AuditEntry{}))
+			if !c.stored.IsZero() {
+				b.exec(`UPDATE clusters SET credential_ends_at = $2 WHERE id = $1`, cluster.ID, c.stored)
+			}
+			test := fleet.ConnectionTest{ClusterID: cluster.ID, Fingerprint: cluster.Fingerprint(), Deadline: time.Minute}
+			if c.other {
+				test.Fingerprint = "another"
+			}
+			var err error
+			test.ID, err = b.BeginTest(t.Context(), test)
+			b.must(err)
+			test.State, test.Credential.NotAfter = fleet.TestFailed, c.tested
+			b.must(b.SaveTest(t.Context(), test))
+			var ends *time.Time
+			b.must(b.Pool().QueryRow(t.Context(), `SELECT credential_ends_at FROM clusters WHERE id = $1`, cluster.ID).Scan(&ends))
+			if ends == nil {
+				ends = &time.Time{}
+			}
+			status := b.status(cluster.ID)
+			if !ends.Equal(c.want) || !c.other && !ends.Equal(status.Credential().NotAfter) {
+				t.Errorf("it ends %s, want %s", ends, c.want)
+			}
+		})
+	}
+}
+
 func TestPinnedIdentityIsThatOfThePresentMode(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

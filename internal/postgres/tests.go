@@ -151,10 +151,11 @@ func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
 	}
 	if t.State != fleet.TestRunning && !t.Trial {
 		// A result of another configuration than the present one leaves the
-		// cluster due, if it was.
+		// cluster due, if it was. The credential's end is that of Status.Credential:
+		// the test tells it only where the credential itself has said nothing.
 		if _, err := tx.Exec(ctx, `
 			UPDATE clusters SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5,
-				credential_ends_at = CASE WHEN fingerprint = $4 THEN coalesce($6, credential_ends_at) ELSE credential_ends_at END,
+				credential_ends_at = CASE WHEN fingerprint = $4 AND credential = '{}' THEN $6 ELSE credential_ends_at END,
 				test_wanted = test_wanted AND fingerprint <> $4
 			WHERE id = $1 AND coalesce(test_id, 0) < $2`,
 			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)); err != nil {

@@ -71,7 +71,7 @@ func attention(o fleet.Overview, admin bool, now time.Time) []views.Attention {
 	for _, c := range o.Expiring {
 		a := views.Attention{Title: c.Cluster.Label, Href: href(c.Cluster.ID), Detail: "Its credential ends soon."}
 		a.Status = ui.Status{Tone: ui.Warning, Word: "expiring"}
-		if a.At = c.Credential().NotAfter; a.At.Before(now) {
+		if a.At = c.Credential().NotAfter; !a.At.IsZero() && a.At.Before(now) {
 			a.Status, a.Detail = ui.Status{Tone: ui.Failed, Word: "expired"}, "Its credential has ended."
 		}
 		out = append(out, a)
