@@ -183,6 +183,12 @@ func TestWhatACredentialSaysIsKnownBeforeItsFirstTest(t *testing.T) {
 		ends("saved", "encrypted", change.want, change.context)
 	}
 	b.tested("encrypted", fleet.TestOK)
+	// One that was stored before it was asked what it says tells it when saved.
+	_, err = b.db.Pool().Exec(t.Context(), `UPDATE clusters SET credential = '{}' WHERE id = 'encrypted'`)
+	b.must(err)
+	_, err = b.Update(t.Context(), admin, "encrypted", form("encrypted", append(encrypted, "", "label", "Another name", "version", "4")...))
+	b.must(err)
+	ends("renamed", "encrypted", "2034-01-01", "")
 	b.must(b.rotate("encrypted", fleet.ClusterForm{"kubeconfig": "until 2035-01-01"}, fleet.TestOK, func() {}))
 	ends("rotated", "encrypted", "2035-01-01", "")
 }

@@ -116,7 +116,7 @@ func (r *Registry) read(ctx context.Context, form fleet.ClusterForm, before *fle
 		r.bindCloud(&c, raw, problems)
 	case c.CredentialMode == fleet.CredentialEncrypted && before != nil && before.CredentialMode == fleet.CredentialEncrypted:
 		c.CredentialHash, c.Credential = before.CredentialHash, before.Credential // kept as it is
-		if c.Context != before.Context || c.Allows != before.Allows {
+		if c.Context != before.Context || c.Allows != before.Allows || c.Credential == (fleet.CredentialFacts{}) {
 			c.Credential = fleet.CredentialFacts{}
 			if kept, err := r.Kubeconfig(ctx, before); err == nil { // the test tells of one that does not open
 				r.describe(&c, kept)
