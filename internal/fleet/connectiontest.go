@@ -89,6 +89,7 @@ type ConnectionTest struct {
 	Permissions   []PermissionRow // what was asked and answered
 	Credential    CredentialFacts
 	Trial         bool // of a credential that is not in use: it decides nothing about the cluster
+	Watched       bool // a person waits for its end; not stored
 	Unrecognised  bool // whether this is the cluster of the earlier tests could not be told; not stored
 }
 

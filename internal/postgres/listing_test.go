@@ -187,6 +187,32 @@ func TestKeptCountsSeeOwnChangesAtOnce(t *testing.T) {
 	}
 }
 
+func TestCountsSeeTheEndOfATestThatIsWatchedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	const clusters = 20
+	for i := range clusters {
+		b.cluster(fmt.Sprint("c", i))
+	}
+	for i := range clusters {
+		c := b.status(fmt.Sprint("c", i)).Cluster
+		test := fleet.ConnectionTest{
+			ClusterID: c.ID, Fingerprint: c.Fingerprint(), Trigger: fleet.TriggerPerson, Deadline: time.Minute,
+			State: fleet.TestRunning, Watched: true,
+		}
+		var err error
+		test.ID, err = b.BeginTest(t.Context(), test)
+		b.must(err)
+		_, err = b.ClusterCounts(t.Context(), "") // which is kept
+		b.must(err)
+		test.State = fleet.TestOK
+		b.must(b.SaveTest(t.Context(), test))
+		if counts, err := b.ClusterCounts(t.Context(), ""); counts.Available != i+1 || err != nil {
+			t.Fatalf("after %d tests: %+v, %v", i+1, counts, err)
+		}
+	}
+}
+
 // BenchmarkLists reads what a page of each list needs, at the size of a large
 // installation.
 func BenchmarkLists(b *testing.B) {

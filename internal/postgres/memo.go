@@ -11,7 +11,8 @@ const memoFor = time.Second
 
 // outdatedFor is how old a count may be when the work in the background of this
 // process has changed what it counts. That work never stops where many clusters
-// are watched and tested, and no person follows it by the count.
+// are watched and tested, and no person follows it by the count: the end of a
+// test that somebody waits for counts as a change they make.
 const outdatedFor = 100 * time.Millisecond
 
 // memo keeps a count that many pages show and that takes reading all rows, so

@@ -103,7 +103,7 @@ func (db *DB) inTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, db.pool, do)
 }
 
-// inBackgroundTx is inTx for what nobody made a request for.
+// inBackgroundTx is inTx for what nobody waits for.
 func (db *DB) inBackgroundTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	defer func() {
 		db.phases.outdate()

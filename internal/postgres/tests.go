@@ -137,7 +137,11 @@ func (db *DB) DropTest(ctx context.Context, t fleet.ConnectionTest) error {
 // a test, and keeps the newest 50 of the cluster. A test that has ended, or
 // whose cluster is gone, is CodeConflict.
 func (db *DB) SaveTest(ctx context.Context, t fleet.ConnectionTest) error {
-	return wrap("save test", db.inBackgroundTx(ctx, func(tx pgx.Tx) error { return saveTest(ctx, tx, t) }))
+	inTx := db.inBackgroundTx
+	if t.Watched && t.State != fleet.TestRunning { // only its end changes what is counted
+		inTx = db.inTx
+	}
+	return wrap("save test", inTx(ctx, func(tx pgx.Tx) error { return saveTest(ctx, tx, t) }))
 }
 
 func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {

@@ -66,7 +66,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	deadline := min(r.TestDeadline, maxTrial)
 	test = pendingTest(c, fleet.TriggerPerson, actor.Email, deadline)
-	test.Trial = true
+	test.Trial, test.Watched = true, true
 	if !r.slots.take(true) {
 		return fleet.ConnectionTest{}, fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
 	}
@@ -76,7 +76,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	r.running.Add(1)
 	defer r.running.Done()
-	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, Cloud: cloud, PinnedNamespace: namespace, PinnedUID: uid, Deadline: deadline}, true)
+	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, Cloud: cloud, PinnedNamespace: namespace, PinnedUID: uid, Deadline: deadline})
 	if r.ctx.Err() != nil {
 		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
 		return result, fleet.Unavailable("Portolan is shutting down; the present credential stays.")

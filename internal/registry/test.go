@@ -82,6 +82,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 		return err
 	}
 	test := pendingTest(request.Cluster, trigger, by, r.TestDeadline)
+	test.Watched = watched
 	if test.ID, err = r.Store.BeginTest(ctx, test); err != nil {
 		return err
 	}
@@ -89,7 +90,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	request.PinnedNamespace, request.PinnedUID = namespace, uid
 	r.running.Go(func() {
 		defer r.slots.free()
-		r.run(test, request, watched)
+		r.run(test, request)
 	})
 	return nil
 }
@@ -141,8 +142,8 @@ func pendingTest(c fleet.Cluster, trigger fleet.TestTrigger, by string, deadline
 }
 
 // run works through a test and stores how it goes.
-func (r *Registry) run(test fleet.ConnectionTest, request TestRequest, watched bool) {
-	result := r.try(test, request, watched)
+func (r *Registry) run(test fleet.ConnectionTest, request TestRequest) {
+	result := r.try(test, request)
 	if r.ctx.Err() != nil && result.State != fleet.TestOK {
 		// The process shuts down: this says nothing about the cluster, and
 		// another process makes up for it.
@@ -157,11 +158,11 @@ func (r *Registry) run(test fleet.ConnectionTest, request TestRequest, watched b
 const unwatchedProgress = 200 * time.Millisecond
 
 // try runs the test and stores its progress, but not its end.
-func (r *Registry) try(test fleet.ConnectionTest, request TestRequest, watched bool) fleet.ConnectionTest {
+func (r *Registry) try(test fleet.ConnectionTest, request TestRequest) fleet.ConnectionTest {
 	// The fingerprint stays the tester's: that of the bytes it was given.
 	named := func(t fleet.ConnectionTest) fleet.ConnectionTest {
 		t.ID, t.ClusterID, t.Trigger, t.Actor, t.Trial = test.ID, test.ClusterID, test.Trigger, test.Actor, test.Trial
-		t.StartedAt, t.Deadline = test.StartedAt, test.Deadline
+		t.StartedAt, t.Deadline, t.Watched = test.StartedAt, test.Deadline, test.Watched
 		return t
 	}
 	p := &progress{save: func(t fleet.ConnectionTest) {
@@ -172,7 +173,7 @@ func (r *Registry) try(test fleet.ConnectionTest, request TestRequest, watched b
 		t.State = fleet.TestRunning
 		r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, t) })
 	}}
-	if !watched {
+	if !test.Watched {
 		p.every = unwatchedProgress
 	}
 	result := r.Tester.Test(r.ctx, request, p.report)
