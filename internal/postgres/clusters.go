@@ -35,13 +35,14 @@ type clusterRow struct {
 }
 
 const clusterColumns = `c.id, c.label, c.provider, c.cluster_name, c.credential_mode, c.kubeconfig_path, c.context,
-	c.credential_hash, c.credential, c.cloud, c.allow_tls_skip, c.allow_proxy, c.namespace, c.runtime_namespaces, c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled,
-	c.version, c.created_at, c.updated_at`
+	c.credential_hash, c.credential, c.cloud, c.allow_tls_skip, c.allow_proxy, c.namespace, c.runtime_namespaces,
+	c.exposure, c.image_pull_secrets, c.labels, c.region, c.enabled, c.version, c.created_at, c.updated_at`
 
 func (r clusterRow) cluster() fleet.Cluster {
 	return fleet.Cluster{
 		ID: r.ID, Label: r.Label, Provider: r.Provider, ClusterName: r.ClusterName, CredentialMode: r.CredentialMode,
-		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash, Credential: r.Credential, Cloud: r.Cloud,
+		KubeconfigPath: r.KubeconfigPath, Context: r.Context, CredentialHash: r.CredentialHash,
+		Credential: r.Credential, Cloud: r.Cloud,
 		Allows: fleet.Allowances{TLSSkip: r.AllowTLSSkip, Proxy: r.AllowProxy}, Namespace: r.Namespace,
 		RuntimeNamespaces: r.RuntimeNamespaces, Exposure: r.Exposure, ImagePullSecrets: r.ImagePullSecrets,
 		Labels: r.Labels, Region: r.Region, Enabled: r.Enabled,
@@ -54,8 +55,9 @@ func clusterArgs(c fleet.Cluster) pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"id": c.ID, "label": c.Label, "provider": c.Provider, "cluster_name": c.ClusterName,
 		"credential_mode": c.CredentialMode, "kubeconfig_path": c.KubeconfigPath, "context": c.Context,
-		"credential_hash": c.CredentialHash, "credential": c.Credential, "ends": nullTime(c.Credential.NotAfter), "cloud": c.Cloud, "allow_tls_skip": c.Allows.TLSSkip, "allow_proxy": c.Allows.Proxy, "namespace": c.Namespace,
-		"runtime_namespaces": orEmptyMap(c.RuntimeNamespaces), "exposure": c.Exposure,
+		"credential_hash": c.CredentialHash, "credential": c.Credential, "ends": nullTime(c.Credential.NotAfter),
+		"cloud": c.Cloud, "allow_tls_skip": c.Allows.TLSSkip, "allow_proxy": c.Allows.Proxy,
+		"namespace": c.Namespace, "runtime_namespaces": orEmptyMap(c.RuntimeNamespaces), "exposure": c.Exposure,
 		"image_pull_secrets": orEmpty(c.ImagePullSecrets), "labels": orEmptyMap(c.Labels), "region": c.Region,
 		"enabled": c.Enabled, "version": c.Version, "fingerprint": c.Fingerprint(),
 	}
@@ -67,9 +69,11 @@ func (db *DB) CreateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO clusters (id, label, provider, cluster_name, credential_mode, kubeconfig_path, context,
-				credential_hash, credential, credential_ends_at, cloud, allow_tls_skip, allow_proxy, namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
+				credential_hash, credential, credential_ends_at, cloud, allow_tls_skip, allow_proxy,
+				namespace, runtime_namespaces, exposure, image_pull_secrets, labels, region, enabled, fingerprint)
 			VALUES (@id, @label, @provider, @cluster_name, @credential_mode, @kubeconfig_path, @context,
-				@credential_hash, @credential, @ends, @cloud, @allow_tls_skip, @allow_proxy, @namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
+				@credential_hash, @credential, @ends, @cloud, @allow_tls_skip, @allow_proxy,
+				@namespace, @runtime_namespaces, @exposure, @image_pull_secrets, @labels, @region, @enabled,
 				@fingerprint)`, clusterArgs(c)); err != nil {
 			return err
 		}
@@ -97,10 +101,11 @@ func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET label = @label, provider = @provider, cluster_name = @cluster_name,
 				credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
-				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud, allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, namespace = @namespace, runtime_namespaces = @runtime_namespaces,
-				exposure = @exposure, image_pull_secrets = @image_pull_secrets, labels = @labels, region = @region,
-				enabled = @enabled, fingerprint = @fingerprint, test_wanted = test_wanted AND fingerprint = @fingerprint,
-				version = version + 1, updated_at = now()
+				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud,
+				allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, namespace = @namespace,
+				runtime_namespaces = @runtime_namespaces, exposure = @exposure, image_pull_secrets = @image_pull_secrets,
+				labels = @labels, region = @region, enabled = @enabled, fingerprint = @fingerprint,
+				test_wanted = test_wanted AND fingerprint = @fingerprint, version = version + 1, updated_at = now()
 			WHERE id = @id AND version = @version`, clusterArgs(c))
 		if err != nil {
 			return err
@@ -191,10 +196,11 @@ func (db *DB) SetEnabled(ctx context.Context, id string, enabled bool, audit fle
 	return wrap("enable cluster", err)
 }
 
-// SetCredentialHash records what the poller read of the mounted file at path;
-// "" = not readable. It does not count the version up: nobody's form is outdated
-// by it. What has become readable is due for a test. Where the cluster is gone or
-// has another credential by now, nothing changes, and that is no error.
+// SetCredentialHash records the hash of the mounted file at path, "" = not
+// readable, and what its credential says of itself. It does not count the version
+// up: nobody's form is outdated by it. What has become readable is due for a
+// test. Where the cluster is gone or has another credential by now, nothing
+// changes, and that is no error.
 func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string, says fleet.CredentialFacts) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		row, err := one[clusterRow](ctx, tx, `SELECT `+clusterColumns+` FROM clusters c
@@ -208,8 +214,8 @@ func (db *DB) SetCredentialHash(ctx context.Context, id, path, hash string, says
 		c := row.cluster()
 		c.CredentialHash = hash
 		if _, err := tx.Exec(ctx, `
-			UPDATE clusters SET credential_hash = $2, fingerprint = $3, credential = $4, credential_ends_at = $5, test_wanted = $2 <> '',
-				test_wanted_by = CASE WHEN test_wanted THEN test_wanted_by ELSE '' END
+			UPDATE clusters SET credential_hash = $2, fingerprint = $3, credential = $4, credential_ends_at = $5,
+				test_wanted = $2 <> '', test_wanted_by = CASE WHEN test_wanted THEN test_wanted_by ELSE '' END
 			WHERE id = $1`,
 			id, hash, c.Fingerprint(), says, nullTime(says.NotAfter)); err != nil {
 			return err

@@ -40,8 +40,8 @@ func workloadListSQL(where string, limit int) string {
 		FROM workloads w` + joinSource + `
 		WHERE ` + where + ` ORDER BY w.name, w.id LIMIT ` + strconv.Itoa(limit) + `
 	)
-	SELECT w.id, w.name, w.cluster_id, w.namespace, w.runtime, c.label, w.image, w.phase, w.phase_reason, w.phase_since, w.seen_at,
-		coalesce(o.desired, 0), coalesce(o.ready, 0), w.stale
+	SELECT w.id, w.name, w.cluster_id, w.namespace, w.runtime, c.label, w.image,
+		w.phase, w.phase_reason, w.phase_since, w.seen_at, coalesce(o.desired, 0), coalesce(o.ready, 0), w.stale
 	FROM page w
 	JOIN clusters c ON c.id = w.cluster_id
 	LEFT JOIN observations o ON o.workload_id = w.id
@@ -60,8 +60,8 @@ func (db *DB) listWorkloads(ctx context.Context, where string, limit int, args .
 	var seen *time.Time
 	var stale bool
 	columns := []any{
-		&r.ID, &r.Name, &r.ClusterID, &r.Namespace, &r.Runtime, &r.ClusterLabel, &r.Image, &r.Phase, &r.Reason, &r.Since, &seen,
-		&r.Desired, &r.Ready, &stale,
+		&r.ID, &r.Name, &r.ClusterID, &r.Namespace, &r.Runtime, &r.ClusterLabel, &r.Image,
+		&r.Phase, &r.Reason, &r.Since, &seen, &r.Desired, &r.Ready, &stale,
 	}
 	_, err = pgx.ForEachRow(found, columns, func() error {
 		r.SeenAt = timeOf(seen)

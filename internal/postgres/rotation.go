@@ -29,8 +29,8 @@ func (db *DB) TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.S
 	return wrap("take credential", db.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
-				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud, allow_tls_skip = @allow_tls_skip,
-				allow_proxy = @allow_proxy, fingerprint = @fingerprint, test_wanted = false,
+				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud,
+				allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, fingerprint = @fingerprint, test_wanted = false,
 				version = version + 1, updated_at = now()
 			WHERE id = @id AND version = @version`, clusterArgs(c))
 		if err != nil {

@@ -258,7 +258,8 @@ func (db *DB) WantTests(ctx context.Context, ids []string, by string) error {
 
 func wantTests(ctx context.Context, q querier, ids []string, by string) error {
 	_, err := q.Exec(ctx, `
-		UPDATE clusters SET test_wanted = true, test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
+		UPDATE clusters SET test_wanted = true,
+			test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
 		WHERE id = ANY($1)`, ids, by)
 	return err
 }

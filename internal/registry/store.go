@@ -20,10 +20,10 @@ type Store interface {
 	UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, audit fleet.AuditEntry) error
 	// SetEnabled switches a cluster on or off, and counts its version up.
 	SetEnabled(ctx context.Context, id string, enabled bool, audit fleet.AuditEntry) error
-	// SetCredentialHash records what the poller read of the mounted file at
-	// path, and what that says of itself; "" = not readable. It does not count the version up: nobody's form
-	// is outdated by it. A cluster that has another credential by now is left
-	// as it is.
+	// SetCredentialHash records the hash of the mounted file at path, "" = not
+	// readable, and what its credential says of itself. It does not count the
+	// version up: nobody's form is outdated by it. A cluster that has another
+	// credential by now is left as it is.
 	SetCredentialHash(ctx context.Context, id, path, hash string, says fleet.CredentialFacts) error
 	// DeleteCluster removes the row with its tests and credential. While
 	// workloads are there it is CodeConflict and the message names them.
