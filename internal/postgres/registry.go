@@ -140,8 +140,9 @@ func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[f
 		last := rows[limit-1]
 		page.Next = formatPair(last.sortKey, last.Cluster.ID)
 	}
-	for _, r := range rows {
-		page.Rows = append(page.Rows, r.ClusterRow)
+	page.Rows = make([]fleet.ClusterRow, len(rows))
+	for i := range rows {
+		page.Rows[i] = rows[i].ClusterRow
 	}
 	return page, nil
 }

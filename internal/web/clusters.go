@@ -33,8 +33,9 @@ func (s *Server) listClusters(w http.ResponseWriter, r *http.Request) error {
 		Expiring: counts.Expiring, ExpiringNote: "Credential ends soon",
 		Status: string(filter.Standing), Query: filter.Query,
 	}
+	v.Rows = make([]views.ClusterRow, len(page.Rows))
 	for i := range page.Rows {
-		v.Rows = append(v.Rows, clusterRow(&page.Rows[i]))
+		v.Rows[i] = clusterRow(&page.Rows[i])
 	}
 	if page.Next != "" {
 		v.Next = address("/admin/clusters", "status", v.Status, "q", v.Query, "after", page.Next)
