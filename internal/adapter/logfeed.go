@@ -129,8 +129,8 @@ type feed struct {
 	at       mark   // the last line passed on
 	tail     *int64 // while there is none: how many lines before the log's end to begin; nil = at its start
 	restarts int32
-	received int64 // bytes of lines
-	newest   int64 // the latest time of a line that was received
+	received int64 // bytes of lines of this run
+	newest   int64 // the latest time of a line of this run, or of the one that the feed began after
 	begins   int64 // when the first line of the log's file was printed, as last seen; see logrotation.go
 	gapAt    int64 // the time of the first line after the last gap that was told of
 	taps     map[*tap]bool
@@ -324,7 +324,6 @@ func (f *feed) finish(ctx context.Context) {
 
 type containerState struct {
 	ended, running bool
-	startedAt      int64 // of the present run, in nanoseconds and whole seconds
 	restarts       int32
 }
 
@@ -348,10 +347,7 @@ func (f *feed) inspect(ctx context.Context) (containerState, error) {
 		s.ended = pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
 		return s, nil
 	}
-	s.restarts = status.RestartCount
-	if run := status.State.Running; run != nil {
-		s.running, s.startedAt = true, run.StartedAt.UnixNano()
-	}
+	s.running, s.restarts = status.State.Running != nil, status.RestartCount
 	over := pod.Deleting() || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
 	s.ended = over && status.State.Terminated != nil
 	return s, nil
@@ -388,7 +384,7 @@ func (f *feed) follow(ctx context.Context) error {
 			}
 		}
 		f.mu.Lock()
-		f.restarts, f.begins, f.newest = state.restarts, 0, 0
+		f.restarts, f.begins, f.newest, f.received = state.restarts, 0, 0, 0
 		f.mu.Unlock()
 		skip = skipper{}
 	}

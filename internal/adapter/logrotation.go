@@ -125,12 +125,9 @@ func (f *feed) noteEmptied(ctx context.Context) {
 	state, err := f.inspect(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err != nil || f.newest == 0 || f.gapAt > f.newest {
-		return
-	}
 	// Another run of the container has a log of its own.
-	sameRun := state.running && state.restarts == f.restarts && f.newest >= state.startedAt+int64(time.Second)
-	if !sameRun || !f.idle(ctx) {
+	sameRun := err == nil && state.running && state.restarts == f.restarts
+	if !sameRun || f.received == 0 || f.gapAt > f.newest || !f.idle(ctx) {
 		return
 	}
 	f.tell(item{source: &f.source, gap: rotationGap})

@@ -376,6 +376,7 @@ func TestARotatedLogGoesOnAndSaysThatLinesMayBeMissing(t *testing.T) {
 	// that already, there is nothing to come back to: once more.
 	for behind := false; !behind; {
 		r.lines, r.gaps = nil, nil
+		w.followed(wl, s, &r)
 		proxy.Reset()
 		w.print(wl, manyLines)
 		proxy.Restore()
@@ -404,9 +405,9 @@ func TestALogThatWasRotatedMeanwhileSaysSoBeforeItsNextLine(t *testing.T) {
 	s := w.openLog(fleet.LogQuery{Workload: *wl, Tail: 100})
 	var r reading
 	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
+	w.followed(wl, s, &r)
 	pod := w.pods(wl)[0]
 	proxy.Reset()
-	w.print(wl, manyLines)
 	w.emptyLog(wl, pod)
 	proxy.Restore()
 	r.until(t, s, func(r *reading) bool { return len(r.gaps) > 0 })
@@ -417,19 +418,28 @@ func TestALogThatWasRotatedMeanwhileSaysSoBeforeItsNextLine(t *testing.T) {
 	}
 }
 
-// emptyLog waits until the log's newest file is empty, and prints now and then:
-// what came after a rotation makes for the next one.
+// followed waits until new lines arrive.
+func (w *world) followed(wl *fleet.Workload, s *LogStream, r *reading) {
+	w.t.Helper()
+	w.print(wl, 3)
+	r.until(w.t, s, func(r *reading) bool { return len(numbered(r.lines, 3)) == 3 })
+}
+
+// emptyLog prints until the node has begun a new file that nothing is in yet. A
+// rotation amid the printing leaves lines in it, and takes another round.
 func (w *world) emptyLog(wl *fleet.Workload, pod corev1.Pod) {
 	w.t.Helper()
-	look, more := time.NewTicker(50*time.Millisecond), time.NewTicker(2*time.Second)
+	const nodeLooks = 10 * time.Second // containerLogMonitorInterval
+	look, more := time.NewTicker(100*time.Millisecond), time.NewTicker(nodeLooks+2*time.Second)
 	defer look.Stop()
 	defer more.Stop()
-	deadline := time.After(2 * time.Minute)
-	for w.logBegins(pod) != "" {
+	deadline := time.After(4 * time.Minute)
+	for w.print(wl, manyLines); w.logBegins(pod) != ""; {
 		select {
 		case <-look.C:
 		case <-more.C:
-			w.print(wl, 20_000)
+			w.print(wl, manyLines/2)
+			more.Reset(nodeLooks + 2*time.Second)
 		case <-deadline:
 			w.t.Fatal("the node never rotated the log")
 		}
