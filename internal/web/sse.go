@@ -43,7 +43,7 @@ func openStream(w http.ResponseWriter, patience time.Duration) (*eventStream, er
 	h.Set("X-Accel-Buffering", "no") // nginx would gather it
 	w.WriteHeader(http.StatusOK)
 	e := &eventStream{w: w, rc: http.NewResponseController(w), patience: patience}
-	if err := e.rc.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := supported(e.rc.SetReadDeadline(time.Time{})); err != nil {
 		return nil, err
 	}
 	e.buf = append(e.buf, "retry: "+strconv.FormatInt(retryHint.Milliseconds(), 10)+"\n\n"...)
@@ -111,11 +111,7 @@ func (e *eventStream) flush() error {
 func (e *eventStream) end() { _ = e.deadline(time.Now().Add(e.patience)) }
 
 func (e *eventStream) deadline(at time.Time) error {
-	err := e.rc.SetWriteDeadline(at)
-	if errors.Is(err, http.ErrNotSupported) {
-		return nil
-	}
-	return err
+	return supported(e.rc.SetWriteDeadline(at))
 }
 
 // ping shows that a silent stream lives, to the reader and to proxies between.
