@@ -16,7 +16,8 @@ import (
 type nodePorts map[int32]net.Listener
 
 // reconcileNodePorts listens for each TCP node port that has a ready pod behind
-// it, so that one without refuses connections as the node itself would.
+// it and that the node serves already, which is a little later: one without
+// refuses connections as the node itself would, and none is taken to be closed.
 func (k *controllers) reconcileNodePorts() (wait, error) {
 	wanted, err := k.servedNodePorts()
 	if err != nil {
@@ -37,19 +38,34 @@ func (k *controllers) reconcileNodePorts() (wait, error) {
 			continue
 		}
 		number := strconv.Itoa(int(port))
+		onNode := net.JoinHostPort(k.cluster.nodeIP(), number)
+		if !answers(onNode) {
+			next = next.sooner(wait(100 * time.Millisecond))
+			continue
+		}
 		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", number))
 		if err != nil {
 			if !tried {
 				slog.Warn("node port is not on the loopback, only on the node", "node", k.cluster.nodeIP(), "error", err)
 			}
 			k.nodePorts[port] = nil
-			next = wait(2 * time.Second)
+			next = next.sooner(wait(2 * time.Second))
 			continue
 		}
 		k.nodePorts[port] = listener
-		go forward(listener, "tcp", net.JoinHostPort(k.cluster.nodeIP(), number))
+		go forward(listener, "tcp", onNode)
 	}
 	return next, nil
+}
+
+// answers reports whether connections to an address are taken.
+func answers(address string) bool {
+	connection, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return false
+	}
+	_ = connection.Close()
+	return true
 }
 
 func (k *controllers) servedNodePorts() (map[int32]bool, error) {

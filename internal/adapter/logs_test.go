@@ -261,14 +261,12 @@ func TestLogsFollowPodsThroughRestartsAndReplacement(t *testing.T) {
 	var r reading
 	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
 
-	url := fmt.Sprintf("http://127.0.0.1:%d/crash", w.service(wl).Spec.Ports[0].NodePort)
-	eventually(t, "it crashes", func() bool {
-		resp, err := http.Get(url)
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err != nil && !strings.Contains(err.Error(), "refused")
-	})
+	w.print(wl, 1) // the node port leads to the pod, so an answer that fails now is the crash
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/crash", w.service(wl).Spec.Ports[0].NodePort))
+	if err == nil {
+		resp.Body.Close()
+		t.Fatalf("asked to crash, it answers %s", resp.Status)
+	}
 	count := func(text string) int { return strings.Count(strings.Join(r.lines, "\n"), text) }
 	r.until(t, s, func(r *reading) bool { return count("listening on") == 2 })
 	if count("asked to crash") != 1 || count("starting") != 2 {
