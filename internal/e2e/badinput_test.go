@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -227,20 +228,24 @@ func deaf(t testing.TB) string {
 		t.Fatal(err)
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
-	for range 8 {
-		conn, err := net.DialTimeout("tcp", addr, 300*time.Millisecond)
+	// More than it holds, as the kernel counts one more than it was told. On
+	// loopback those that it takes are there when connect returns.
+	for range 4 {
+		caller, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
 		if err != nil {
-			return addr // full
+			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = conn.Close() })
+		t.Cleanup(func() { _ = syscall.Close(caller) })
+		if err := syscall.Connect(caller, name); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
+			t.Fatal(err)
+		}
 	}
-	t.Fatal("the queue does not fill")
-	return ""
+	return addr
 }
 
 func TestFailedStagesAreNamed(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
+	p := timely(t)
 	ours, foreign := newAuthority(t), newAuthority(t)
 	later := time.Now().Add(24 * time.Hour)
 	answers := func(status int, contentType, body string) http.HandlerFunc {
@@ -298,7 +303,7 @@ func TestFailedStagesAreNamed(t *testing.T) {
 			pl := &place{portolan: p, id: id}
 			begun := time.Now()
 			pl.test(t, "failed")
-			if took := time.Since(begun); took > testDeadline+3*time.Second {
+			if took := time.Since(begun); took > testDeadline+slack {
 				t.Errorf("it took %v, with a deadline of %v", took, testDeadline)
 			}
 			stage, says := pl.failedStage(t)

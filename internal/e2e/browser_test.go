@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
@@ -37,22 +36,24 @@ func surf(t testing.TB, base string, scripts bool) *surfer {
 	allocated, endBrowser := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(endBrowser)
 	ctx, closeTab := chromedp.NewContext(allocated)
+	var heard sync.WaitGroup
 	t.Cleanup(func() {
 		if err := chromedp.Cancel(ctx); err != nil { // waits until it has ended
 			t.Logf("closing Chromium: %v", err)
 		}
 		closeTab()
+		heard.Wait()
 	})
 	s := &surfer{t: t, ctx: ctx, base: base, scripts: scripts}
 	console := chromedp.Console(ctx)
-	go func() {
+	heard.Go(func() {
 		for m, err := range console {
 			if err != nil {
 				return
 			}
 			s.complaint(m)
 		}
-	}()
+	})
 	if !scripts {
 		if _, err := chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
 			t.Fatal(err)
@@ -170,7 +171,7 @@ func (s *surfer) attribute(css, name string) string {
 
 // text is what the page shows, as far as it can still be asked.
 func (s *surfer) text() string {
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.body?.innerText ?? ''"))
 	if err != nil {
@@ -181,7 +182,7 @@ func (s *surfer) text() string {
 
 // path is where the browser is.
 func (s *surfer) path() string {
-	ctx, cancel := context.WithTimeout(s.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
 	at, err := chromedp.Run(ctx, chromedp.Location())
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 )
 
 // fields is what a form sends.
@@ -46,7 +45,7 @@ func newClient(base string) *client {
 
 // do sends one request and reads the whole answer. form nil sends a GET's.
 func (c *client) do(method, path string, form fields) (*page, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	values := url.Values{}
 	for name, value := range form {

@@ -331,7 +331,7 @@ func TestAttack10StreamsEndWithTheRightToReadThem(t *testing.T) {
 	}
 	expect(t, reader.post(t, "/logout", nil), http.StatusSeeOther)
 	for _, s := range streams {
-		s.ended(t, 16*time.Second)
+		s.ended(t, 15*time.Second+slack)
 	}
 	if s, status, err := reader.tryOpen(w.path("/stream"), ""); err != nil || s != nil || status == http.StatusOK {
 		t.Errorf("after the logout a stream opens: %d %v", status, err)

@@ -32,9 +32,9 @@ type portolan struct {
 	web     *process
 }
 
-// setting are the variables that every installation of a test has; takeover and
-// test deadline are short so that crashes and black holes are told from
-// slowness soon.
+// settings are the variables that every installation of a test has. Takeover
+// is short so that crashes are told from slowness soon. What tests clusters has
+// time on a busy machine, and does it when asked to: see those that are about it.
 func settings(dir string) map[string]string {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key) // never fails
@@ -47,6 +47,8 @@ func settings(dir string) map[string]string {
 		"PORTOLAN_ADMIN_EMAIL":     adminEmail,
 		"PORTOLAN_ADMIN_PASSWORD":  adminPassword,
 		"PORTOLAN_TAKEOVER_AFTER":  "2s",
+		"PORTOLAN_TEST_DEADLINE":   "1m",
+		"PORTOLAN_TEST_INTERVAL":   "1h",
 		"PORTOLAN_LOG_LEVEL":       "debug",
 	}
 }
@@ -111,8 +113,15 @@ func startShared() (*portolan, error) {
 	return p, p.begin("serve")
 }
 
-// testDeadline bounds connection tests where nothing else is configured.
+// testDeadline bounds connection tests where nothing else is configured, which
+// is so in what timely returns.
 const testDeadline = 15 * time.Second
+
+// timely is separate for tests of that deadline.
+func timely(t testing.TB) *portolan {
+	t.Helper()
+	return separate(t, map[string]string{"PORTOLAN_TEST_DEADLINE": ""})
+}
 
 func endShared() error {
 	s := &sharedState
@@ -125,14 +134,17 @@ func endShared() error {
 }
 
 // separate returns a Portolan of the test's own, of separate web and worker
-// processes on a database that postgrestest provides. Only web is started.
+// processes on a database that postgrestest provides. Only web is started. A
+// change to "" leaves a setting to its default.
 func separate(t testing.TB, change map[string]string) *portolan {
 	t.Helper()
 	dir := t.TempDir()
 	p := &portolan{name: t.Name(), dir: dir, env: settings(dir)}
 	p.env["PORTOLAN_DATABASE_URL"] = postgrestest.URL(t)
 	for key, value := range change {
-		p.env[key] = value
+		if p.env[key] = value; value == "" {
+			delete(p.env, key)
+		}
 	}
 	if err := p.begin("web"); err != nil {
 		t.Fatal(err)

@@ -130,9 +130,9 @@ func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // an error means that it has ended
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		p.kill()
-		return fmt.Errorf("%s did not end within 30 s of SIGTERM\n%s", p.role, p.tail())
+		return fmt.Errorf("%s did not end within %v of SIGTERM\n%s", p.role, patience, p.tail())
 	}
 	return errors.Join(p.err, p.raced())
 }
