@@ -116,30 +116,24 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 // another one has to bring the operation to its one end.
 func TestB24AKilledWorkerIsReplacedAtEachStep(t *testing.T) {
 	t.Parallel()
-	p := separate(t, map[string]string{"PORTOLAN_TAKEOVER_AFTER": "1s"})
+	p := separate(t, nil)
 
-	// slow keeps each piece of an answer back for so long that the steps that
-	// only ask the API server for something last.
-	const slow = 400 * time.Millisecond
 	for _, step := range []struct {
 		name string
-		// hold is called before the deploy is posted, at when the step runs and
-		// is to be held there, release after the kill.
-		hold, at, release func(t *testing.T, proxy *clustertest.FaultProxy, w *held)
-		changes           fields
+		// shuts tells by which requests the step, and no step before it, is held.
+		shuts   func(r *http.Request, namespace, name string) bool
+		changes fields
+		release func(t *testing.T, w *held) // instead of lifting what is shut
 	}{
-		{name: "namespace",
-			hold:    func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.BlackHole() },
-			release: func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Restore() },
-		},
-		{name: "objects",
-			hold:    func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Delay(slow) },
-			at:      func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.BlackHole() },
-			release: func(_ *testing.T, proxy *clustertest.FaultProxy, _ *held) { proxy.Restore() },
-		},
-		{name: "rollout", changes: probed.but(fields{"env": "START_DELAY=4s"})},
+		{name: "namespace", shuts: func(r *http.Request, namespace, _ string) bool {
+			return r.Method != http.MethodGet && r.URL.Path == "/api/v1/namespaces/"+namespace
+		}},
+		{name: "objects", shuts: func(r *http.Request, namespace, _ string) bool {
+			return r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path, "/apis/apps/v1/namespaces/"+namespace+"/deployments")
+		}},
+		{name: "rollout", shuts: looks},
 		{name: "address", changes: fields{"service_annotations": balancerDelay + "=never"},
-			release: func(t *testing.T, _ *clustertest.FaultProxy, w *held) {
+			release: func(t *testing.T, w *held) {
 				annotate := []byte(`{"metadata":{"annotations":{"` + balancerDelay + `":"0s"}}}`)
 				if _, err := w.kubectl.CoreV1().Services(w.namespace).Patch(t.Context(), w.name, types.MergePatchType, annotate, metav1.PatchOptions{}); err != nil {
 					t.Fatal(err)
@@ -149,34 +143,40 @@ func TestB24AKilledWorkerIsReplacedAtEachStep(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			// One after the other: a kill ends the worker of all operations.
-			proxy, through := clustertest.ThroughProxy(t, real.kubeconfig(t))
+			g := newGate(t, real.kubeconfig(t))
 			absent := clustertest.UniqueName("absent")
-			pl := p.stake(t, real, through, fields{"exposure_mode": "load-balancer", "namespace": absent})
+			pl := p.stake(t, real, g.kubeconfig, fields{"exposure_mode": "load-balancer", "namespace": absent})
 			clustertest.DeleteNamespace(t, pl.kubectl, absent)
 			pl.test(t, "ok")
 			worker := p.worker(t)
 			w := &held{pl, clustertest.UniqueName("demo")}
 
-			if step.hold != nil {
-				step.hold(t, proxy, w)
+			if step.shuts != nil {
+				g.shut(func(r *http.Request) bool { return step.shuts(r, absent, w.name) })
 			}
 			op := pl.begin(t, pl.draft(w.name, step.changes.but(fields{"replicas": "2"})))
 			op.reaches(t, step.name, "running")
-			if step.at != nil {
-				step.at(t, proxy, w)
-			}
 			worker.kill()
 			if got := op.step(op.page(t), step.name); got != "running" {
 				t.Fatalf("killed when the step was %s: the test did not hold it", got)
 			}
+			if step.shuts != nil {
+				g.lift()
+			}
 			if step.release != nil {
-				step.release(t, proxy, w)
+				step.release(t, w)
 			}
 			p.worker(t)
 			ended := op.ends(t, "succeeded")
 			w.endedOnce(t, op, ended)
 		})
 	}
+}
+
+// looks tells by which requests a step follows the rollout of a workload; an
+// observer follows all of a namespace at once.
+func looks(r *http.Request, namespace, name string) bool {
+	return r.URL.Path == "/apis/apps/v1/namespaces/"+namespace+"/deployments" && r.URL.Query().Get("fieldSelector") == "metadata.name="+name
 }
 
 // held is a workload whose deploy is held open.
@@ -224,7 +224,19 @@ func (h *held) endedOnce(t *testing.T, op operation, ended *page) {
 	if now := op.record(t); now != events || op.state(t) != "succeeded" {
 		t.Error("the operation went on after its end")
 	}
-	w.did(t, "stop", nil)
+	w.didOnceSeen(t, "stop", nil)
+}
+
+// didOnceSeen is did for a cluster that nobody may have looked at for a while,
+// since a worker was killed.
+func (w *workload) didOnceSeen(t testing.TB, verb string, form fields) {
+	t.Helper()
+	var answer *page
+	eventually(t, patience, "the cluster to be seen again", func() (bool, string) {
+		answer = w.act(t, verb, form)
+		return answer.status != http.StatusServiceUnavailable, clipped(answer.text())
+	})
+	w.operationAt(t, expect(t, answer, http.StatusSeeOther).location()).ends(t, "succeeded")
 }
 
 // “portolan serve” is killed with its own database in the middle of a deploy.
@@ -237,11 +249,15 @@ func TestB24AKilledServeRecoversItsDatabase(t *testing.T) {
 	}
 	killed := p.web
 	t.Cleanup(func() { endProcess(t, killed) })
-	pl := p.settle(t, real, nil)
+	g := newGate(t, real.kubeconfig(t))
+	pl := p.stake(t, real, g.kubeconfig, nil)
+	pl.test(t, "ok")
 	name := clustertest.UniqueName("demo")
-	op := pl.begin(t, pl.draft(name, probed.but(fields{"env": "START_DELAY=4s", "replicas": "2"})))
+	g.shut(func(r *http.Request) bool { return looks(r, pl.namespace, name) })
+	op := pl.begin(t, pl.draft(name, fields{"replicas": "2"}))
 	op.reaches(t, "rollout", "running")
 	killed.kill()
+	g.lift()
 
 	if err := p.begin("serve"); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"slices"
 	"strings"
@@ -12,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+	core "k8s.io/api/core/v1"
 
 	"portolan/internal/clustertest"
 )
@@ -83,6 +81,10 @@ func TestLogPaneTailAndFollow(t *testing.T) {
 	w := pl.deploy(t, quiet)
 	pod := w.listens(t)[0]
 	w.asks(t, pod, "/print?lines=100")
+	eventually(t, patience, "what was printed to be in the log", func() (bool, string) {
+		raw, err := pl.kubectl.CoreV1().Pods(pl.namespace).GetLogs(pod, &core.PodLogOptions{}).DoRaw(t.Context())
+		return strings.Contains(string(raw), "line 100 of 100"), fmt.Sprint(err)
+	})
 
 	p := w.read(t, w.path("/logs"))
 	if !p.says(w.name) || len(elements(p.root, "select")) == 0 {
@@ -282,29 +284,8 @@ type countedAPI struct {
 
 func countingAPI(t testing.TB, raw []byte) *countedAPI {
 	t.Helper()
-	config, err := clientcmd.RESTConfigFromKubeConfig(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	target, err := url.Parse(config.Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := rest.TransportFor(config)
-	if err != nil {
-		t.Fatal(err)
-	}
 	counted := &countedAPI{}
-	forward := &httputil.ReverseProxy{
-		FlushInterval: -1,
-		Transport:     transport,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Header.Del("Authorization") // the transport has the administrator's
-		},
-	}
-	authority := newAuthority(t)
-	addr := https(t, authority.serving(t, time.Now().Add(time.Hour)), func(w http.ResponseWriter, r *http.Request) {
+	counted.kubeconfig = between(t, raw, func(w http.ResponseWriter, r *http.Request, forward http.Handler) {
 		if strings.HasSuffix(r.URL.Path, "/log") && r.URL.Query().Get("follow") == "true" {
 			now := counted.following.Add(1)
 			for most := counted.most.Load(); now > most && !counted.most.CompareAndSwap(most, now); most = counted.most.Load() {
@@ -313,7 +294,6 @@ func countingAPI(t testing.TB, raw []byte) *countedAPI {
 		}
 		forward.ServeHTTP(w, r)
 	})
-	counted.kubeconfig = authority.kubeconfig(t, addr)
 	return counted
 }
 

@@ -1,48 +1,55 @@
 package e2e
 
 import (
+	"context"
 	"maps"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	autoscaling "k8s.io/api/autoscaling/v2"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"portolan/internal/clustertest"
 )
 
-// slowToEnd is a container that takes three seconds to end when asked to.
-var slowToEnd = fields{
-	"command": "/bin/sh\n-c\ntrap 'sleep 3; exit 0' TERM; while :; do sleep 0.1; done",
-	"ports":   "",
-}
-
 func TestB13StoppedMeansNothingRuns(t *testing.T) {
 	onEach(t, func(t *testing.T, on profile) {
 		pl := shared(t).settle(t, on, nil)
-		w := pl.deploy(t, slowToEnd.but(fields{"replicas": "2", "ports": "http=8080"}))
+		w := pl.deploy(t, fields{"replicas": "2"})
 		deployment, service := w.deployment(t), w.service(t)
 
+		var release func()
+		if on == real { // elsewhere it is not the container's end that takes the pods away
+			release = w.keeps(t, w.pods(t)[0].Name)
+		}
 		op := w.does(t, "stop", nil)
-		sawPods := false
+		if release != nil {
+			eventually(t, patience, "a stop with a pod left", func() (bool, string) {
+				status, phase := w.deployment(t).Status, w.phase(t)
+				return status.Replicas == 0 && status.ReadyReplicas == 0 && len(w.pods(t)) == 1 && phase == "stopping", phase
+			})
+			holds(t, 2*time.Second, "not stopped while a pod remains", func() (bool, string) {
+				phase, state := w.phase(t), op.state(t)
+				return phase == "stopping" && state == "running", phase + ", " + state
+			})
+			release()
+		}
 		eventually(t, patience, "the end of the stop", func() (bool, string) {
 			_, markers := w.page(t)
 			left := len(w.pods(t))
-			sawPods = sawPods || left > 0 && markers["phase"] == "stopping"
 			if markers["phase"] == "stopped" && left > 0 {
 				t.Errorf("stopped is shown while %d pods remain", left)
 			}
 			return markers["phase"] == "stopped", markers["phase"]
 		})
 		op.ends(t, "succeeded")
-		if on == real && !sawPods {
-			t.Error("the pods' slow end was not seen, so nothing was shown")
-		}
 		after := w.deployment(t)
 		if *after.Spec.Replicas != 0 || after.Status.Replicas != 0 || after.Status.ReadyReplicas != 0 || len(w.pods(t)) != 0 {
 			t.Errorf("stopped with spec %d, status %d, ready %d, %d pods", *after.Spec.Replicas, after.Status.Replicas, after.Status.ReadyReplicas, len(w.pods(t)))
@@ -56,6 +63,22 @@ func TestB13StoppedMeansNothingRuns(t *testing.T) {
 			t.Errorf("started again to %s", state)
 		}
 	})
+}
+
+// keeps holds a pod in the cluster, when it has ended, until release.
+func (w *workload) keeps(t *testing.T, pod string) (release func()) {
+	t.Helper()
+	finalizers := func(list string) {
+		t.Helper()
+		patch := []byte(`{"metadata":{"finalizers":` + list + `}}`)
+		_, err := w.kubectl.CoreV1().Pods(w.namespace).Patch(context.WithoutCancel(t.Context()), pod, types.MergePatchType, patch, metav1.PatchOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			t.Error(err)
+		}
+	}
+	finalizers(`["example.com/kept"]`)
+	t.Cleanup(func() { finalizers("null") }) // or the namespace would stay
+	return func() { finalizers("null") }
 }
 
 func TestB14StartRestoresAndScaleOnlyScales(t *testing.T) {
@@ -216,8 +239,14 @@ func TestB18VerbsGoWhereTheWorkloadIs(t *testing.T) {
 
 func TestB21OneActionWins(t *testing.T) {
 	t.Parallel()
-	pl := shared(t).settle(t, real, nil)
+	g := newGate(t, real.kubeconfig(t))
+	pl := shared(t).stake(t, real, g.kubeconfig, nil)
+	pl.test(t, "ok")
 	w := pl.deploy(t, nil)
+	// Whichever is the first must not be over before the last is asked for.
+	g.shut(func(r *http.Request) bool {
+		return r.Method != http.MethodGet && strings.Contains(r.URL.Path, "/deployments")
+	})
 	verbs := []string{"stop", "restart", "redeploy", "restart", "stop", "restart"}
 	answers := make([]*page, len(verbs))
 	errs := make([]error, len(verbs))
@@ -231,6 +260,7 @@ func TestB21OneActionWins(t *testing.T) {
 	}
 	close(begin)
 	all.Wait()
+	g.lift()
 	won := 0
 	for i, answer := range answers {
 		switch {
