@@ -276,6 +276,7 @@ func TestTheWayOutOfARefusedStanza(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mayBecome(t, made, true, pl.namespace, "create", "apps", "deployments")
 	expect(t, p.post(t, "/admin/clusters", form.but(fields{"kubeconfig": string(made)})), http.StatusSeeOther)
 	pl.test(t, "ok")
 }

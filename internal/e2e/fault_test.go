@@ -53,35 +53,41 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 			watch := p.open(t, running.path("/stream"), "")
 
 			fault.breaks(proxy)
-			begun := time.Now()
 			eventually(t, unknownAfter+patience, "unknown", func() (bool, string) {
-				_, markers := running.page(t)
+				asked := time.Now()
+				page, markers := running.page(t)
+				answered := time.Now()
+				seen := lastSeen(t, page)
 				switch markers["phase"] {
 				case "unknown":
+					if age := answered.Sub(seen); age < unknownAfter {
+						t.Errorf("unknown %v after the last proof of life", age)
+					}
 					return true, ""
 				case "running":
+					if age := asked.Sub(seen.Add(time.Second)); age > unknownAfter { // a page shows whole seconds
+						t.Errorf("running %v after the last proof of life", age)
+					}
 				default:
-					t.Errorf("%v after the break it is %s", time.Since(begun), markers["phase"])
+					t.Errorf("after the break it is %s", markers["phase"])
 				}
 				return false, markers["phase"]
 			})
-			// The last proof of life may be some seconds older than the break.
-			if took := time.Since(begun); took < unknownAfter/2 || took > unknownAfter+15*time.Second {
-				t.Errorf("unknown after %v, not after about %v", took, unknownAfter)
-			}
-			page, markers := running.page(t)
+			_, markers := running.page(t)
 			if markers["desired"] != "2" || markers["ready"] != "2" {
 				t.Errorf("the last observation is not shown: %v", markers)
-			}
-			if len(elements(page.root, "time")) == 0 {
-				t.Error("the age of the last observation is not shown")
 			}
 			stopped.becomes(t, "unknown") // it was seen to be stopped, and may not be any more
 			watch.until(t, patience, "unknown on the open stream", func(m message) bool {
 				return running.markers(m.fragment())["phase"] == "unknown"
 			})
 
-			// B9: nothing is begun on a cluster that cannot be reached.
+			// B9: nothing is begun on a cluster that cannot be reached, once whoever
+			// watches it says so.
+			eventually(t, patience, "the watch to be known as broken", func() (bool, string) {
+				answer := running.get(t, running.path("/logs"))
+				return answer.status == http.StatusServiceUnavailable, clipped(answer.text())
+			})
 			for verb, form := range map[string]fields{
 				"stop": nil, "restart": nil, "redeploy": nil, "scale": {"replicas": "1"},
 				"rollback": {"release": "1"}, "delete": {"confirm": running.name},
@@ -89,16 +95,17 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 				expect(t, running.act(t, verb, form), http.StatusServiceUnavailable)
 			}
 			expect(t, stopped.act(t, "start", nil), http.StatusServiceUnavailable)
-			expect(t, running.get(t, running.path("/logs")), http.StatusServiceUnavailable)
 			if s, status, err := running.tryOpen(running.path("/logs/stream"), ""); err != nil || s != nil || status != http.StatusServiceUnavailable {
 				t.Errorf("the log stream: %d %v, want 503", status, err)
 			}
 			for _, path := range []string{"/workloads", "/", pl.path("")} {
-				begun := time.Now()
-				p.read(t, path)
-				if took := time.Since(begun); took > 2*time.Second {
-					t.Errorf("%s took %v", path, took)
-				}
+				// On a busy machine any page may be late, but not each time.
+				eventually(t, patience, path+" without waiting for the cluster", func() (bool, string) {
+					begun := time.Now()
+					p.read(t, path)
+					took := time.Since(begun)
+					return took < 2*time.Second, took.String()
+				})
 			}
 
 			proxy.Restore()
@@ -110,6 +117,20 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 			running.did(t, "scale", fields{"replicas": "1"}) // what the page shows, verbs go by
 		})
 	}
+}
+
+// lastSeen is the time of the last proof of life that a workload's page shows.
+func lastSeen(t testing.TB, p *page) time.Time {
+	t.Helper()
+	times := elements(p.one("aria-label", "Phase"), "time")
+	if len(times) == 0 {
+		t.Fatalf("%s does not show the age of the last observation", p.request)
+	}
+	at, err := time.Parse(time.RFC3339, attr(times[len(times)-1], "datetime"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 // Each step of a deploy is held open, the worker is killed within it, and

@@ -182,6 +182,9 @@ func selected(list *html.Node) string {
 
 func elements(root *html.Node, tag string) []*html.Node {
 	var found []*html.Node
+	if root == nil {
+		return nil
+	}
 	for n := range root.Descendants() {
 		if n.Type == html.ElementNode && n.Data == tag {
 			found = append(found, n)

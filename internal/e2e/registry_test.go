@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -268,53 +269,53 @@ func TestB5FoundKubeconfigsAreOffered(t *testing.T) {
 
 func TestB6ABlackHoleEndsWithinTheDeadline(t *testing.T) {
 	t.Parallel()
-	p := shared(t)
-	proxy, through := clustertest.ThroughProxy(t, real.kubeconfig(t))
-	proxy.BlackHole()
-	pl := p.stake(t, real, through, nil)
+	p := timely(t)
+	ours := newAuthority(t)
+	silent := https(t, ours.serving(t, time.Now().Add(time.Hour)), func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // only then the end of the connection is noticed
+		<-r.Context().Done()
+	})
+	id := clustertest.UniqueName("silent")
+	pl := &place{portolan: p, id: id}
+	expect(t, p.post(t, "/admin/clusters", fields{
+		"id": id, "label": id, "provider": "kubernetes", "credential_mode": "encrypted", "kubeconfig": string(ours.kubeconfig(t, silent)),
+		"namespace": "default", "exposure_mode": "cluster-ip", "enabled": "true",
+	}), http.StatusSeeOther)
 
-	pages := []string{"/", "/admin/clusters", "/workloads", "/operations", pl.path("")}
-	before := slowest(t, p, pages, 3)
 	watch := p.open(t, pl.path("/stream"), "")
 	begun := time.Now()
 	expect(t, p.post(t, pl.path("/test"), nil), http.StatusSeeOther)
-	if took := time.Since(begun); took > time.Second {
+	if took := time.Since(begun); took > testDeadline/2 {
 		t.Errorf("asking for the test took %v", took)
 	}
 	watch.until(t, patience, "progress on the stream", func(m message) bool {
 		return attr(m.fragment().one("data-cluster", pl.id), "data-test-state") == "running"
 	})
-	var during time.Duration
+	// On a busy machine any page may be late; one that waits for the cluster is
+	// late each time.
+	quickest := map[string]time.Duration{}
 	for pl.testState(t) == "running" {
-		during = max(during, slowest(t, p, pages, 1))
+		for _, path := range []string{"/", "/admin/clusters", "/workloads", "/operations", pl.path("")} {
+			begun := time.Now()
+			p.read(t, path)
+			if took := time.Since(begun); quickest[path] == 0 || took < quickest[path] {
+				quickest[path] = took
+			}
+		}
 		if time.Since(begun) > testDeadline+patience {
 			t.Fatal("the test does not end")
 		}
 	}
-	if took := time.Since(begun); took > testDeadline+2*time.Second {
+	if took := time.Since(begun); took > testDeadline+slack {
 		t.Errorf("the test took %v, with a deadline of %v", took, testDeadline)
 	}
 	pl.tested(t, "failed")
 	watch.until(t, patience, "the end on the stream", func(m message) bool {
 		return attr(m.fragment().one("data-cluster", pl.id), "data-test-state") == "failed"
 	})
-	// Other tests load the same two processors, so the bound is generous; a page
-	// that waits for the cluster would take seconds.
-	if during > before+2*time.Second {
-		t.Errorf("other pages took up to %v while it ran, %v before", during, before)
-	}
-}
-
-// slowest is the longest that any of the pages took.
-func slowest(t testing.TB, p *portolan, pages []string, rounds int) time.Duration {
-	t.Helper()
-	var worst time.Duration
-	for range rounds {
-		for _, path := range pages {
-			begun := time.Now()
-			p.read(t, path)
-			worst = max(worst, time.Since(begun))
+	for path, took := range quickest {
+		if took > testDeadline/3 {
+			t.Errorf("%s took %v and more while it ran", path, took)
 		}
 	}
-	return worst
 }

@@ -117,7 +117,9 @@ func TestB16AForbiddenDeleteFailsAndKeepsTheRow(t *testing.T) {
 	if _, err := kubectl.RbacV1().RoleBindings(namespace).Create(t.Context(), binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	pl := shared(t).stake(t, real, clustertest.AccountKubeconfig(t, raw, namespace, "worker"), fields{"namespace": namespace})
+	account := clustertest.AccountKubeconfig(t, raw, namespace, "worker")
+	mayBecome(t, account, true, namespace, "delete", "", "services")
+	pl := shared(t).stake(t, real, account, fields{"namespace": namespace})
 	pl.test(t, "ok")
 	w := pl.deploy(t, nil)
 
@@ -129,6 +131,7 @@ func TestB16AForbiddenDeleteFailsAndKeepsTheRow(t *testing.T) {
 	if _, err := kubectl.RbacV1().Roles(namespace).Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	mayBecome(t, account, false, namespace, "delete", "", "services")
 	ended := w.does(t, "delete", fields{"confirm": w.name}).ends(t, "failed")
 	if !ended.says("Service/"+w.name) || !ended.says("forbid") {
 		t.Errorf("it does not name what was forbidden: %s", clipped(ended.text()))
@@ -138,6 +141,7 @@ func TestB16AForbiddenDeleteFailsAndKeepsTheRow(t *testing.T) {
 	if _, err := kubectl.RbacV1().Roles(namespace).Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	mayBecome(t, account, true, namespace, "delete", "", "services")
 	w.did(t, "delete", fields{"confirm": w.name})
 	pl.namespace = namespace
 	for _, object := range pl.objects(t) {

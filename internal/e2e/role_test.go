@@ -25,7 +25,9 @@ func TestB7ThePublishedRoleIsEnoughForAFullLifeCycle(t *testing.T) {
 			exposure = "node-port"
 		}
 		pl := shared(t).confine(t, on, on.kubeconfig(t), fields{"exposure_mode": exposure})
-		recorder, through := clustertest.Record(t, clustertest.AccountKubeconfig(t, on.kubeconfig(t), pl.namespace, "portolan"))
+		account := clustertest.AccountKubeconfig(t, on.kubeconfig(t), pl.namespace, "portolan")
+		mayBecome(t, account, true, pl.namespace, "create", "apps", "deployments") // else it is refused at first
+		recorder, through := clustertest.Record(t, account)
 		pl.rotate(t, through)
 		preview := expect(t, pl.post(t, "/deploy/preview", pl.draft(clustertest.UniqueName("demo"), nil)), http.StatusOK)
 		if !preview.says("create") {

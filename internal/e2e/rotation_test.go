@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	authorization "k8s.io/api/authorization/v1"
 	rbac "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,20 @@ func (p *portolan) confine(t testing.TB, on profile, kubeconfig []byte, changes 
 	pl := p.stake(t, on, kubeconfig, fields{"namespace": clustertest.UniqueName("confined")}.but(changes))
 	clustertest.ApplyManifest(t, on.kubeconfig(t), []byte(pl.read(t, pl.path("/rbac.yaml")).body))
 	return pl
+}
+
+// mayBecome waits until the API server of a kubeconfig lets, or no longer lets,
+// its user do something in a namespace: it learns of roles some time after they
+// were changed.
+func mayBecome(t testing.TB, kubeconfig []byte, may bool, namespace, verb, group, resource string) {
+	t.Helper()
+	reviews := clustertest.Client(t, kubeconfig).AuthorizationV1().SelfSubjectAccessReviews()
+	eventually(t, patience, fmt.Sprintf("to %s %s: %v", verb, resource, may), func() (bool, string) {
+		review, err := reviews.Create(t.Context(), &authorization.SelfSubjectAccessReview{Spec: authorization.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorization.ResourceAttributes{Namespace: namespace, Verb: verb, Group: group, Resource: resource},
+		}}, metav1.CreateOptions{})
+		return err == nil && review.Status.Allowed == may, fmt.Sprint(err)
+	})
 }
 
 // rotate gives the cluster another kubeconfig, once the authoriser knows its

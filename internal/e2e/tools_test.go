@@ -133,6 +133,7 @@ func TestAnOIDCTokenIsTakenUntilItEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mayBecome(t, []byte(first), true, pl.namespace, "create", "apps", "deployments")
 	pl.test(t, "ok")
 	pl.told(t, "OIDC token", subject, "oidc:"+subject, ends)
 	pl.deploy(t, nil)
