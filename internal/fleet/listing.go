@@ -44,11 +44,26 @@ type ClusterFilter struct {
 	Limit    int    // 0 = 50
 }
 
-// ClusterRow is one cluster of a list. Its test comes without permissions, and
-// with checks only if it has failed.
+// ClusterRow is one cluster of a list.
 type ClusterRow struct {
-	Status
-	Workloads int
+	ID             string
+	Label          string
+	ClusterName    string
+	Provider       Provider
+	Exposure       ExposureMode
+	Enabled        bool
+	Allows         Allowances
+	CredentialEnds time.Time // zero = never, or not known
+	Readable       bool      // its kubeconfig can be read
+	Workloads      int
+
+	TestState TestState // as Status.TestState gives it
+	// Of the latest finished test, of whatever configuration; zero = none.
+	ServerVersion string
+	TestedAt      time.Time
+	TestTook      time.Duration
+	FailedStage   Stage // of one that has failed
+	FailedMessage string
 }
 
 // ClusterCounts counts the clusters by standing.

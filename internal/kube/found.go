@@ -55,7 +55,7 @@ func (r *Root) List() ([]FoundFile, error) {
 		}
 		// The list is read with every page of clusters, and parsing is most of
 		// it. What a file refers to may change without the file.
-		if !mentionsFile.Match(raw) {
+		if !mentionsFile(raw) {
 			inspected[key] = file.Inspection
 		}
 		file.Contexts = slices.Clone(file.Contexts)

@@ -1,21 +1,38 @@
 package kube
 
 import (
+	"bytes"
 	"encoding/base64"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// mentionsFile matches a kubeconfig that may refer to files. Mounted ones are
+// mentionsFile reports whether a kubeconfig may refer to files. Mounted ones are
 // read every few seconds, and parsing all of them would be most of that work.
-var mentionsFile = regexp.MustCompile(`(certificate-authority|client-certificate|client-key)([^-]|$)|tokenFile`)
+func mentionsFile(raw []byte) bool {
+	if bytes.Contains(raw, []byte("tokenFile")) {
+		return true
+	}
+	for _, name := range []string{"certificate-authority", "client-certificate", "client-key"} {
+		for rest := raw; ; {
+			_, after, found := bytes.Cut(rest, []byte(name))
+			if !found {
+				break
+			}
+			if !bytes.HasPrefix(after, []byte("-")) { // -data holds it itself
+				return true
+			}
+			rest = after
+		}
+	}
+	return false
+}
 
 // inline returns raw with every file reference that read can follow replaced
 // by what it refers to. Without such references raw comes back as it was.
 func inline(raw []byte, read func(ref string) ([]byte, error)) []byte {
-	if !mentionsFile.Match(raw) {
+	if !mentionsFile(raw) {
 		return raw
 	}
 	top, refused := parseYAML(raw)

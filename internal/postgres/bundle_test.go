@@ -94,6 +94,7 @@ func (b *bundle) tested(id string, state fleet.TestState) fleet.ConnectionTest {
 	test := fleet.ConnectionTest{
 		ClusterID: id, Fingerprint: c.Fingerprint(), State: fleet.TestRunning, Trigger: fleet.TriggerPerson, Actor: "a@example.org",
 		StartedAt: time.Now(), Deadline: 15 * time.Second,
+		Credential: fleet.CredentialFacts{NotAfter: time.Now().UTC().Truncate(time.Second).Add(time.Hour)},
 	}
 	var err error
 	test.ID, err = b.BeginTest(b.t.Context(), test)

@@ -22,26 +22,23 @@ func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
 	if err := db.pool.QueryRow(ctx, `SELECT count(*) FROM operations WHERE state IN ('queued', 'running')`).Scan(&o.Running); err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}
-	failed, err := db.statuses(ctx, testColumnsBrief, `
+	o.FailedClusters, err = db.statuses(ctx, testColumnsBrief, `
 		SELECT `+statusColumns+` FROM clusters c WHERE c.standing = 'failed' ORDER BY c.tested_at DESC LIMIT $1`, attentionShown)
 	if err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}
-	o.FailedClusters = statusesOf(failed)
-	unreadable, err := db.statuses(ctx, testColumnsBrief, `
+	o.Unreadable, err = db.statuses(ctx, testColumnsBrief, `
 		SELECT `+statusColumns+` FROM clusters c WHERE c.enabled AND c.credential_hash = '' ORDER BY c.id LIMIT $1`, attentionShown)
 	if err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}
-	o.Unreadable = statusesOf(unreadable)
-	expiring, err := db.statuses(ctx, testColumnsBrief, `
+	o.Expiring, err = db.statuses(ctx, testColumnsBrief, `
 		SELECT `+statusColumns+` FROM clusters c
 		WHERE c.enabled AND c.credential_ends_at < now() + $2::interval
 		ORDER BY c.credential_ends_at LIMIT $1`, attentionShown, fleet.ExpiryWarning)
 	if err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}
-	o.Expiring = statusesOf(expiring)
 	for _, phase := range []fleet.Phase{fleet.PhaseFailed, fleet.PhaseDegraded, fleet.PhaseUnknown} {
 		if o.Workloads[phase] == 0 || len(o.Troubled) >= attentionShown {
 			continue

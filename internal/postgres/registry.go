@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,17 +17,17 @@ import (
 // read apart, by its id.
 type statusRow struct {
 	clusterRow
-	TestID    int64
-	Running   bool
-	Workloads int
-	SortKey   string
+	TestID  int64
+	Running bool
 }
 
-// A running test counts as such until its process must be dead.
-const statusColumns = clusterColumns + `, coalesce(c.test_id, 0) AS test_id, lower(c.label) AS sort_key,
-	EXISTS (SELECT FROM connection_tests r WHERE r.cluster_id = c.id AND r.state = 'running'
-		AND r.started_at + r.deadline + interval '2 seconds' > now()) AS running,
-	(SELECT count(*) FROM workloads w WHERE w.cluster_id = c.id) AS workloads`
+const (
+	// A running test counts as such until its process must be dead.
+	runningSQL = `EXISTS (SELECT FROM connection_tests r WHERE r.cluster_id = c.id AND r.state = 'running'
+		AND r.started_at + r.deadline + interval '2 seconds' > now())`
+
+	statusColumns = clusterColumns + `, coalesce(c.test_id, 0) AS test_id, ` + runningSQL + ` AS running`
+)
 
 // ClusterStatus returns a cluster with its latest test; CodeNotFound.
 func (db *DB) ClusterStatus(ctx context.Context, id string) (fleet.Status, error) {
@@ -36,7 +38,7 @@ func (db *DB) ClusterStatus(ctx context.Context, id string) (fleet.Status, error
 	if len(rows) == 0 {
 		return fleet.Status{}, fmt.Errorf("postgres: cluster: %w", fleet.NotFound("There is no such cluster."))
 	}
-	return rows[0].Status, nil
+	return rows[0], nil
 }
 
 // AllClusters returns every cluster with its latest test, by id. The tests come
@@ -46,7 +48,7 @@ func (db *DB) AllClusters(ctx context.Context) ([]fleet.Status, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: clusters: %w", err)
 	}
-	return statusesOf(rows), nil
+	return rows, nil
 }
 
 // MountedClusters returns every cluster whose kubeconfig is a mounted file, by
@@ -94,67 +96,12 @@ func (db *DB) standing(ctx context.Context, where string, limit int) ([]fleet.St
 	if err != nil {
 		return nil, 0, fmt.Errorf("postgres: clusters: %w", err)
 	}
-	return statusesOf(rows), total, nil
-}
-
-func statusesOf(rows []clusterListRow) []fleet.Status {
-	out := make([]fleet.Status, len(rows))
-	for i, r := range rows {
-		out[i] = r.Status
-	}
-	return out
-}
-
-// clusterTextSQL is what a search of the registry looks through.
-const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
-
-// Clusters returns a page of the registry, by label. Of the tests, those that
-// have failed come with their checks, none with permissions.
-func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[fleet.ClusterRow], error) {
-	var page fleet.Page[fleet.ClusterRow]
-	label, id, err := pairCursor(f.After)
-	if err != nil {
-		return page, err
-	}
-	limit := pageLimit(f.Limit)
-	args := pgx.NamedArgs{"limit": limit + 1}
-	where := []string{"true"}
-	if f.Standing != "" {
-		where, args["standing"] = append(where, "c.standing = @standing"), f.Standing
-	}
-	if pattern := likePattern(f.Query); pattern != "" {
-		where, args["pattern"] = append(where, clusterTextSQL+" ILIKE @pattern"), pattern
-	}
-	if id != "" {
-		where = append(where, "(lower(c.label), c.id) > (@label, @id)")
-		args["label"], args["id"] = label, id
-	}
-	rows, err := db.statuses(ctx, testColumnsFailed, `
-		SELECT `+statusColumns+` FROM clusters c WHERE `+strings.Join(where, " AND ")+`
-		ORDER BY lower(c.label), c.id LIMIT @limit`, args)
-	if err != nil {
-		return page, fmt.Errorf("postgres: clusters: %w", err)
-	}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		last := rows[limit-1]
-		page.Next = formatPair(last.sortKey, last.Cluster.ID)
-	}
-	page.Rows = make([]fleet.ClusterRow, len(rows))
-	for i := range rows {
-		page.Rows[i] = rows[i].ClusterRow
-	}
-	return page, nil
-}
-
-type clusterListRow struct {
-	fleet.ClusterRow
-	sortKey string
+	return rows, total, nil
 }
 
 // statuses runs a query of statusColumns and adds the latest tests, read with
 // columnsOfTest.
-func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...any) ([]clusterListRow, error) {
+func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...any) ([]fleet.Status, error) {
 	rows, err := many[statusRow](ctx, db.pool, sql, args...)
 	if err != nil {
 		return nil, err
@@ -176,12 +123,84 @@ func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...a
 			tests[t.ID] = &t
 		}
 	}
-	out := make([]clusterListRow, len(rows))
+	out := make([]fleet.Status, len(rows))
 	for i, r := range rows {
-		out[i].Cluster, out[i].Test, out[i].Running = r.cluster(), tests[r.TestID], r.Running
-		out[i].Workloads, out[i].sortKey = r.Workloads, r.SortKey
+		out[i] = fleet.Status{Cluster: r.cluster(), Test: tests[r.TestID], Running: r.Running}
 	}
 	return out, nil
+}
+
+// clusterTextSQL is what a search of the registry looks through.
+const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
+
+// clusterListSQL lists clusters: the page is found first and then completed row
+// by row, with the latest test of each.
+func clusterListSQL(where string, limit int) string {
+	return `
+	WITH page AS MATERIALIZED (
+		SELECT c.*, lower(c.label) AS sort_key FROM clusters c
+		WHERE ` + where + ` ORDER BY sort_key, c.id LIMIT ` + strconv.Itoa(limit) + `
+	)
+	SELECT c.sort_key, c.id, c.label, c.cluster_name, c.provider, c.exposure->>'mode', c.enabled, c.allow_tls_skip, c.allow_proxy,
+		c.credential_ends_at, c.credential_hash <> '', (SELECT count(*) FROM workloads w WHERE w.cluster_id = c.id),
+		CASE WHEN ` + runningSQL + ` THEN 'running' ELSE c.verdict END,
+		coalesce(t.server_version, ''), t.started_at, t.finished_at,
+		coalesce(failed.stage, ''), coalesce(failed.message, '')
+	FROM page c
+	LEFT JOIN connection_tests t ON t.id = c.test_id
+	LEFT JOIN LATERAL (
+		SELECT k->>'stage' AS stage, k->>'message' AS message
+		FROM jsonb_path_query_first(t.checks, '$[*] ? (@.state == "failed")') k WHERE t.state = 'failed'
+	) failed ON true
+	ORDER BY c.sort_key, c.id`
+}
+
+// Clusters returns a page of the registry, by label.
+func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[fleet.ClusterRow], error) {
+	var page fleet.Page[fleet.ClusterRow]
+	label, id, err := pairCursor(f.After)
+	if err != nil {
+		return page, err
+	}
+	limit := pageLimit(f.Limit)
+	args := pgx.NamedArgs{}
+	where := []string{"true"}
+	if f.Standing != "" {
+		where, args["standing"] = append(where, "c.standing = @standing"), f.Standing
+	}
+	if pattern := likePattern(f.Query); pattern != "" {
+		where, args["pattern"] = append(where, clusterTextSQL+" ILIKE @pattern"), pattern
+	}
+	if id != "" {
+		where = append(where, "(lower(c.label), c.id) > (@label, @id)")
+		args["label"], args["id"] = label, id
+	}
+	found, err := db.pool.Query(ctx, clusterListSQL(strings.Join(where, " AND "), limit+1), args)
+	if err != nil {
+		return page, fmt.Errorf("postgres: clusters: %w", err)
+	}
+	page.Rows = make([]fleet.ClusterRow, 0, limit+1)
+	var r fleet.ClusterRow
+	var keys []string
+	var key string
+	var ends, started, finished *time.Time
+	columns := []any{
+		&key, &r.ID, &r.Label, &r.ClusterName, &r.Provider, &r.Exposure, &r.Enabled, &r.Allows.TLSSkip, &r.Allows.Proxy,
+		&ends, &r.Readable, &r.Workloads, &r.TestState, &r.ServerVersion, &started, &finished, &r.FailedStage, &r.FailedMessage,
+	}
+	if _, err = pgx.ForEachRow(found, columns, func() error {
+		r.CredentialEnds, r.TestedAt = timeOf(ends), timeOf(finished)
+		r.TestTook = r.TestedAt.Sub(timeOf(started))
+		page.Rows, keys = append(page.Rows, r), append(keys, key)
+		return nil
+	}); err != nil {
+		return page, fmt.Errorf("postgres: clusters: %w", err)
+	}
+	if len(page.Rows) > limit {
+		page.Rows = page.Rows[:limit]
+		page.Next = formatPair(keys[limit-1], page.Rows[limit-1].ID)
+	}
+	return page, nil
 }
 
 // ClusterCounts counts the clusters by standing, those whose text matches

@@ -422,7 +422,9 @@ func TestStandingInSQLIsThatOfTheDomain(t *testing.T) {
 		t.Fatalf("%d clusters", len(all))
 	}
 	want, counts := map[fleet.Standing][]string{}, fleet.ClusterCounts{All: clusters}
+	listed := map[string]fleet.ClusterRow{}
 	for _, s := range all {
+		listed[s.Cluster.ID] = rowOf(&s)
 		standing := s.Standing()
 		want[standing] = append(want[standing], s.Cluster.ID)
 		var verdict fleet.TestState
@@ -445,7 +447,10 @@ func TestStandingInSQLIsThatOfTheDomain(t *testing.T) {
 			page, err := b.Clusters(t.Context(), filter)
 			b.must(err)
 			for _, c := range page.Rows {
-				ids = append(ids, c.Cluster.ID)
+				ids = append(ids, c.ID)
+				if d := cmp.Diff(listed[c.ID], c); d != "" {
+					t.Errorf("%s is listed otherwise than it stands: %s", c.ID, d)
+				}
 			}
 			if filter.After = page.Next; page.Next == "" {
 				break
@@ -465,6 +470,23 @@ func TestStandingInSQLIsThatOfTheDomain(t *testing.T) {
 	if n != clusters-counts.Available || len(others) != n {
 		t.Fatalf("%d of %d not offered", len(others), n)
 	}
+}
+
+// rowOf is how a list must show a cluster that has no workloads.
+func rowOf(s *fleet.Status) fleet.ClusterRow {
+	c := &s.Cluster
+	row := fleet.ClusterRow{
+		ID: c.ID, Label: c.Label, ClusterName: c.ClusterName, Provider: c.Provider, Exposure: c.Exposure.Mode,
+		Enabled: c.Enabled, Allows: c.Allows, CredentialEnds: s.Credential().NotAfter, Readable: c.CredentialHash != "",
+		TestState: s.TestState(),
+	}
+	if t := s.Test; t != nil {
+		row.ServerVersion, row.TestedAt, row.TestTook = t.ServerVersion, t.FinishedAt, t.FinishedAt.Sub(t.StartedAt)
+		if failed := t.Failed(); failed != nil && t.State == fleet.TestFailed {
+			row.FailedStage, row.FailedMessage = failed.Stage, failed.Message
+		}
+	}
+	return row
 }
 
 func TestClustersAreFoundByText(t *testing.T) {

@@ -43,8 +43,6 @@ const (
 	testColumns = testColumnsBut + `, t.checks, t.permissions`
 	// Permissions are some hundred rows a test: lists do without.
 	testColumnsBrief = testColumnsBut + `, t.checks, '[]'::jsonb AS permissions`
-	// A long list says of a test which stage has failed, if one has.
-	testColumnsFailed = testColumnsBut + `, CASE WHEN t.state = 'failed' THEN t.checks ELSE '[]' END AS checks, '[]'::jsonb AS permissions`
 )
 
 func (r testRow) test() fleet.ConnectionTest {

@@ -84,25 +84,20 @@ func allowances(a fleet.Allowances) []views.Allowance {
 
 func clusterRow(c *fleet.ClusterRow) views.ClusterRow {
 	row := views.ClusterRow{
-		ID: c.Cluster.ID, Label: c.Cluster.Label, ClusterName: c.Cluster.ClusterName, Provider: string(c.Cluster.Provider),
-		Exposure: string(c.Cluster.Exposure.Mode), TestState: string(c.TestState()), Enabled: c.Cluster.Enabled, Workloads: c.Workloads,
-		Allows: allowances(c.Cluster.Allows),
+		ID: c.ID, Label: c.Label, ClusterName: c.ClusterName, Provider: string(c.Provider),
+		Exposure: string(c.Exposure), TestState: string(c.TestState), Enabled: c.Enabled, Workloads: c.Workloads,
+		Allows: allowances(c.Allows), Version: c.ServerVersion, TestAt: c.TestedAt, TestTook: c.TestTook,
 	}
-	if ends := c.Credential().NotAfter; !ends.IsZero() && time.Until(ends) < fleet.ExpiryWarning {
+	if ends := c.CredentialEnds; !ends.IsZero() && time.Until(ends) < fleet.ExpiryWarning {
 		row.CredentialEnds, row.CredentialEnded = ends, time.Until(ends) <= 0
 	}
-	t := c.Test
-	if t == nil {
-		return row
-	}
-	row.Version, row.TestAt, row.TestTook = t.ServerVersion, t.FinishedAt, t.FinishedAt.Sub(t.StartedAt)
-	switch c.TestState() {
-	case fleet.TestFailed:
-		if check := t.Failed(); check != nil {
-			row.TestStage, row.TestNote = string(check.Stage), check.Message
-		}
-	case fleet.TestUntested:
-		row.TestNote = c.WhyNotTarget()
+	switch {
+	case c.TestState == fleet.TestFailed:
+		row.TestStage, row.TestNote = string(c.FailedStage), c.FailedMessage
+	case c.TestState == fleet.TestUntested && !c.Readable:
+		row.TestNote = "its kubeconfig cannot be read"
+	case c.TestState == fleet.TestUntested && !c.TestedAt.IsZero():
+		row.TestNote = "changed since its test"
 	}
 	return row
 }
