@@ -25,14 +25,24 @@ func TestForLibpq(t *testing.T) {
 	}
 }
 
+// script makes a program. A process that a parallel test starts meanwhile would
+// hold a copy of the open file, and Linux runs no program that somebody may
+// still write to.
+func script(t *testing.T, path, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAFailedDumpLeavesNoFile: what is there under the name is whole.
 func TestAFailedDumpLeavesNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	program := filepath.Join(dir, "pg_dump")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho half\necho 'it broke' >&2\nexit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	script(t, program, "echo half\necho 'it broke' >&2\nexit 1\n")
 	path := filepath.Join(dir, "backup")
 	if _, err := Dump(context.Background(), program, "postgres://x/y", path); err == nil || !strings.Contains(err.Error(), "it broke") {
 		t.Errorf("%v", err)
@@ -49,9 +59,7 @@ func TestADumpTakesNoFileOfOthers(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "backup"), filepath.Join(dir, "other")
 	program := filepath.Join(dir, "pg_dump")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho whole\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	script(t, program, "echo whole\n")
 	if err := os.WriteFile(other, []byte("theirs"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -75,9 +83,7 @@ func TestADumpTakesNoFileOfOthers(t *testing.T) {
 	}
 
 	meanwhile := filepath.Join(dir, "meanwhile")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho theirs >"+meanwhile+"\necho whole\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	script(t, program, "echo theirs >"+meanwhile+"\necho whole\n")
 	if _, err := Dump(t.Context(), program, "postgres://x/y", meanwhile); err == nil || !strings.Contains(err.Error(), "is there already") {
 		t.Errorf("%v", err)
 	}

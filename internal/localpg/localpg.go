@@ -252,7 +252,9 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 func (s *Server) shutdown(ctx context.Context) error {
-	s.signal(syscall.SIGINT)
+	if ctx.Err() == nil {
+		s.signal(syscall.SIGINT)
+	}
 	select {
 	case <-s.exited:
 		if s.exit != nil {
