@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"portolan/internal/localpg"
@@ -29,7 +30,9 @@ import (
 // may create databases.
 const Variable = "PORTOLAN_TEST_DATABASE_URL"
 
-const startTimeout = time.Minute
+// patience bounds what is over in a second, on a machine that has much else to
+// do.
+const patience = 5 * time.Minute
 
 // server is what the test process's databases are made on.
 type server struct {
@@ -44,7 +47,7 @@ var (
 	inMain  atomic.Bool
 	started *server
 	start   = sync.OnceValues(func() (*server, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		s := &server{}
 		started = s // what has begun is ended by Main, even half done
@@ -143,13 +146,12 @@ func (s *server) start(ctx context.Context) error {
 }
 
 func (s *server) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var errs []error
 	if s.admin != nil {
 		if s.private == nil && s.template != "" {
-			_, err := s.admin.Exec(ctx, "DROP DATABASE IF EXISTS "+s.template+" WITH (FORCE)")
-			errs = append(errs, err)
+			errs = append(errs, s.exec(ctx, "DROP DATABASE IF EXISTS "+s.template+" WITH (FORCE)"))
 		}
 		s.admin.Close()
 	}
@@ -166,15 +168,31 @@ func (s *server) stop() error {
 func (s *server) create(t testing.TB, template string) string {
 	t.Helper()
 	name := databaseName()
-	if _, err := s.admin.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	if err := s.exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := s.admin.Exec(context.Background(), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+		if err := s.exec(context.Background(), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
 	})
 	return s.urlOf(name)
+}
+
+// exec runs a statement about a whole database. The server gives its other
+// processes 5 s to leave that database, and then refuses (object_in_use of
+// appendix A of its manual): those that have been told to go are waited for.
+func (s *server) exec(ctx context.Context, sql string) error {
+	const objectInUse = "55006"
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		_, err := s.admin.Exec(ctx, sql)
+		var refusal *pgconn.PgError
+		if ctx.Err() != nil || !errors.As(err, &refusal) || refusal.Code != objectInUse {
+			return err
+		}
+	}
 }
 
 func (s *server) urlOf(database string) string {
