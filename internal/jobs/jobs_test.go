@@ -23,7 +23,9 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
-const patience = 20 * time.Second
+// patience bounds what is over in a moment, on a machine that has much else to
+// do.
+const patience = 3 * time.Minute
 
 // call is one time that the runner was called.
 type call struct {
@@ -130,8 +132,11 @@ func TestAJobComesSoonAfterItsTransaction(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("from the transaction's begin to the runner: median %s, most %s", took[10], took[19])
-	if took[10] > 250*time.Millisecond {
-		t.Errorf("median %s", took[10])
+	// Each begins just after the one before was fetched: a queue that looks for
+	// jobs only now and then would be late for all of them. A busy machine is for
+	// some, or many.
+	if took[0] > 250*time.Millisecond {
+		t.Errorf("not one came before %s", took[0])
 	}
 }
 
@@ -156,7 +161,8 @@ func TestAJobOfARolledBackTransactionNeverComes(t *testing.T) {
 
 func TestAnOperationThatAsksComesBackOnTime(t *testing.T) {
 	t.Parallel()
-	waits := []time.Duration{300 * time.Millisecond, 1500 * time.Millisecond, 0}
+	const short, long = 300 * time.Millisecond, 1500 * time.Millisecond
+	waits := []time.Duration{short, long, short, short, short, 0}
 	var mu sync.Mutex
 	next := 0
 	r, q, db := setup(t, func(context.Context, call) (time.Duration, error) {
@@ -167,14 +173,22 @@ func TestAnOperationThatAsksComesBackOnTime(t *testing.T) {
 	})
 	enqueue(t, q, db.Pool(), "op", 7)
 	before := r.next(t)
-	for _, wait := range waits[:2] {
+	late := time.Hour // at least
+	for _, wait := range waits[:len(waits)-1] {
 		c := r.next(t)
 		took := c.at.Sub(before.at)
 		t.Logf("asked for %s, came after %s", wait, took)
-		if c.token != 7 || took < wait || took > wait+2*time.Second {
+		if c.token != 7 || took < wait {
 			t.Errorf("asked for %s, came after %s: %+v", wait, took, c)
 		}
+		late = min(late, took-wait)
 		before = c
+	}
+	// If they waited for the queue's scheduler, each would ask just after it has
+	// looked, and be late by almost the whole of its interval. A busy machine
+	// makes some of them late.
+	if late > 2*time.Second {
+		t.Errorf("not one was less late than %s", late)
 	}
 }
 

@@ -93,7 +93,7 @@ func (b *bundle) tested(id string, state fleet.TestState) fleet.ConnectionTest {
 	c := b.status(id).Cluster
 	test := fleet.ConnectionTest{
 		ClusterID: id, Fingerprint: c.Fingerprint(), State: fleet.TestRunning, Trigger: fleet.TriggerPerson, Actor: "a@example.org",
-		StartedAt: time.Now(), Deadline: 15 * time.Second,
+		StartedAt: time.Now(), Deadline: time.Hour,
 		Credential: fleet.CredentialFacts{NotAfter: time.Now().UTC().Truncate(time.Second).Add(time.Hour)},
 	}
 	var err error
@@ -168,9 +168,10 @@ func allDone(steps []fleet.Step) []fleet.Step {
 	return out
 }
 
+// seenRunning is an observation that stays fresh however long a test takes.
 func seenRunning(workloadID string) fleet.Observation {
 	return fleet.Observation{
-		WorkloadID: workloadID, SeenAt: time.Now(), ChangedAt: time.Now(), Exists: true, UID: "u1",
+		WorkloadID: workloadID, SeenAt: time.Now().Add(time.Hour), ChangedAt: time.Now(), Exists: true, UID: "u1",
 		Generation: 1, ObservedGeneration: 1, Desired: 1, Current: 1, Ready: 1, Available: 1, Updated: 1, Release: 1, Health: "Current",
 		Pods:      []fleet.Pod{{Name: "p1", Phase: "Running", Ready: true}},
 		Endpoints: []fleet.Endpoint{{Port: "http", URL: "http://127.0.0.1:30080", Text: "127.0.0.1:30080"}},

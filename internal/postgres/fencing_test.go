@@ -52,7 +52,7 @@ func TestGivenUpOperationIsClaimedAgainWhenItIsDue(t *testing.T) {
 	_, op := b.deploy("c1", "web")
 	_, err := b.Claim(t.Context(), op.ID, 1)
 	b.must(err)
-	b.must(b.GiveUp(t.Context(), op.ID, 1, time.Minute))
+	b.must(b.GiveUp(t.Context(), op.ID, 1, time.Hour))
 	if err := b.GiveUp(t.Context(), op.ID, 1, 0); !errors.Is(err, fleet.ErrFenced) {
 		t.Fatalf("given up twice: %v", err)
 	}
@@ -60,7 +60,7 @@ func TestGivenUpOperationIsClaimedAgainWhenItIsDue(t *testing.T) {
 		t.Fatalf("heartbeat of nobody: %v", err)
 	}
 	if _, err := b.Claim(t.Context(), op.ID, 1); !errors.Is(err, fleet.ErrFenced) {
-		t.Fatalf("claimed a minute early: %v", err)
+		t.Fatalf("claimed an hour early: %v", err)
 	}
 	b.exec(`UPDATE operations SET wake_at = now() WHERE id = $1`, op.ID)
 	_, err = b.Claim(t.Context(), op.ID, 1)
@@ -79,15 +79,15 @@ func TestTakeOverFencesTheOldHolderOff(t *testing.T) {
 	w, op := b.deploy("c1", "web")
 	_, err := b.Claim(t.Context(), op.ID, 1)
 	b.must(err)
-	if n, err := b.TakeOver(t.Context(), 10*time.Second); n != 0 || err != nil {
+	if n, err := b.TakeOver(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Fatalf("took %d over from a living holder, %v", n, err)
 	}
-	b.exec(`UPDATE operations SET heartbeat_at = now() - interval '11 seconds' WHERE id = $1`, op.ID)
+	b.exec(`UPDATE operations SET heartbeat_at = now() - interval '61 minutes' WHERE id = $1`, op.ID)
 	var taken atomic.Int32
 	var wg sync.WaitGroup
 	for range 4 { // as many workers sweep at once
 		wg.Go(func() {
-			n, err := b.TakeOver(t.Context(), 10*time.Second)
+			n, err := b.TakeOver(t.Context(), time.Hour)
 			if err != nil {
 				t.Error(err)
 			}
@@ -123,8 +123,8 @@ func TestTakeOverFencesTheOldHolderOff(t *testing.T) {
 	if phase, reason := b.phase(w.ID); phase != fleet.PhaseFailed || reason != "It broke." {
 		t.Fatalf("phase %s %q", phase, reason)
 	}
-	b.exec(`UPDATE operations SET wake_at = now() - interval '1 hour'`)
-	if n, err := b.TakeOver(t.Context(), 10*time.Second); n != 0 || err != nil {
+	b.exec(`UPDATE operations SET wake_at = now() - interval '2 hours'`)
+	if n, err := b.TakeOver(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Fatalf("took over %d that have ended, %v", n, err)
 	}
 }
@@ -134,9 +134,9 @@ func TestTakeOverCallsForALateJobWithoutSpoilingIt(t *testing.T) {
 	b := setup(t)
 	b.cluster("c1")
 	_, op := b.deploy("c1", "web")
-	b.exec(`UPDATE operations SET wake_at = now() - interval '11 seconds' WHERE id = $1`, op.ID)
+	b.exec(`UPDATE operations SET wake_at = now() - interval '61 minutes' WHERE id = $1`, op.ID)
 	for i, want := range []int{1, 0} { // the next sweep gives the new job its time
-		if n, err := b.TakeOver(t.Context(), 10*time.Second); n != want || err != nil {
+		if n, err := b.TakeOver(t.Context(), time.Hour); n != want || err != nil {
 			t.Fatalf("sweep %d: %d, %v", i, n, err)
 		}
 	}

@@ -197,7 +197,7 @@ func TestCountsSeeTheEndOfATestThatIsWatchedAtOnce(t *testing.T) {
 	for i := range clusters {
 		c := b.status(fmt.Sprint("c", i)).Cluster
 		test := fleet.ConnectionTest{
-			ClusterID: c.ID, Fingerprint: c.Fingerprint(), Trigger: fleet.TriggerPerson, Deadline: time.Minute,
+			ClusterID: c.ID, Fingerprint: c.Fingerprint(), Trigger: fleet.TriggerPerson, Deadline: time.Hour,
 			State: fleet.TestRunning, Watched: true,
 		}
 		var err error

@@ -105,21 +105,22 @@ func TestB23SilenceBecomesUnknownAndHeals(t *testing.T) {
 	check("fresh", busy.ID, fleet.PhaseStopping)
 	check("never seen", failed.ID, fleet.PhaseFailed)
 
-	lastSeen := time.Now().Add(-40 * time.Second)
+	lastSeen := time.Now().Add(-time.Hour)
 	b.exec(`UPDATE observations SET seen_at = $1`, lastSeen)
 	b.exec(`UPDATE workloads SET observed_at = $1 WHERE observed_at IS NOT NULL`, lastSeen)
 	check("silent", w.ID, fleet.PhaseUnknown)
 	check("silent", busy.ID, fleet.PhaseStopping)
 	check("silent", failed.ID, fleet.PhaseFailed)
 
-	b.must(b.MarkAlive(t.Context(), "c1", "apps", time.Now()))
+	fresh := time.Now().Add(time.Hour) // however long this takes
+	b.must(b.MarkAlive(t.Context(), "c1", "apps", fresh))
 	check("one row beats for all", w.ID, fleet.PhaseRunning)
 	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '31 seconds'`)
 	b.must(b.MarkBroken(t.Context(), "c1", "apps", "connection refused"))
 	check("broken", w.ID, fleet.PhaseUnknown)
 	state, err := b.Workload(t.Context(), w.ID)
 	b.must(err)
-	if age := state.Observation.Age(time.Now()); age < 30*time.Second || age > 40*time.Second {
+	if age := state.Observation.Age(time.Now()); age < 30*time.Second || age > 30*time.Minute {
 		t.Fatalf("age %s", age)
 	}
 	u, err := b.Unreachable(t.Context(), "c1", "apps")
@@ -127,7 +128,7 @@ func TestB23SilenceBecomesUnknownAndHeals(t *testing.T) {
 	if u.Error != "connection refused" || time.Since(u.Since) < 30*time.Second {
 		t.Fatalf("unreachable %+v", u)
 	}
-	b.must(b.MarkAlive(t.Context(), "c1", "apps", time.Now()))
+	b.must(b.MarkAlive(t.Context(), "c1", "apps", fresh))
 	if u, err := b.Unreachable(t.Context(), "c1", "apps"); err != nil || u != (fleet.Unreachability{}) {
 		t.Fatalf("unreachable %+v %v", u, err)
 	}
@@ -149,7 +150,7 @@ func TestLeasesGoToOneHolderAndPassOn(t *testing.T) {
 	b.must(err)
 	lease := func(holder string) string {
 		t.Helper()
-		got, err := b.Lease(t.Context(), holder, time.Minute)
+		got, err := b.Lease(t.Context(), holder, time.Hour)
 		b.must(err)
 		out := ""
 		for _, a := range got {

@@ -312,7 +312,7 @@ func TestCancelIsHeardByTheHolderAndWakesASleeper(t *testing.T) {
 	_, asleep := b.deploy("c1", "asleep")
 	_, err = b.Claim(t.Context(), asleep.ID, 1)
 	b.must(err)
-	b.must(b.GiveUp(t.Context(), asleep.ID, 1, 5*time.Second))
+	b.must(b.GiveUp(t.Context(), asleep.ID, 1, time.Hour))
 	b.must(b.RequestCancel(t.Context(), asleep.ID, fleet.AuditEntry{Action: "operation.cancel"}))
 	if jobs := b.enqueued(); jobs[len(jobs)-1] != (doorbell{asleep.ID, 1}) || len(jobs) != 3 {
 		t.Fatalf("jobs %v", jobs)

@@ -139,7 +139,7 @@ func TestOneTestRunsPerCluster(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.cluster("c1")
-	begin := fleet.ConnectionTest{ClusterID: "c1", Fingerprint: "f", Trigger: fleet.TriggerSchedule, StartedAt: time.Now(), Deadline: time.Second,
+	begin := fleet.ConnectionTest{ClusterID: "c1", Fingerprint: "f", Trigger: fleet.TriggerSchedule, StartedAt: time.Now(), Deadline: time.Hour,
 		Checks: []fleet.Check{{Stage: fleet.StageResolve, State: fleet.CheckOK}, {Stage: fleet.StageConnect, State: fleet.CheckRunning}, {Stage: fleet.StageTLS, State: fleet.CheckPending}}}
 	id, err := b.BeginTest(t.Context(), begin)
 	b.must(err)
@@ -150,12 +150,12 @@ func TestOneTestRunsPerCluster(t *testing.T) {
 	}
 	running, err := b.RunningTest(t.Context(), "c1")
 	b.must(err)
-	if running == nil || running.ID != id || running.Deadline != time.Second {
+	if running == nil || running.ID != id || running.Deadline != time.Hour {
 		t.Fatalf("running %+v", running)
 	}
 
 	// Its process dies: the next one closes it.
-	b.exec(`UPDATE connection_tests SET started_at = now() - interval '1 minute'`)
+	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 hours'`)
 	if b.status("c1").Running {
 		t.Fatal("a dead test counts as running")
 	}
@@ -218,7 +218,7 @@ func TestTheEndOfACredentialIsThatOfThePresentOne(t *testing.T) {
 			if !c.stored.IsZero() {
 				b.exec(`UPDATE clusters SET credential_ends_at = $2 WHERE id = $1`, cluster.ID, c.stored)
 			}
-			test := fleet.ConnectionTest{ClusterID: cluster.ID, Fingerprint: cluster.Fingerprint(), Deadline: time.Minute}
+			test := fleet.ConnectionTest{ClusterID: cluster.ID, Fingerprint: cluster.Fingerprint(), Deadline: time.Hour}
 			if c.other {
 				test.Fingerprint = "another"
 			}
@@ -245,7 +245,7 @@ func TestPinnedIdentityIsThatOfThePresentMode(t *testing.T) {
 	b := setup(t)
 	c := b.cluster("c1")
 	save := func(uid string, state fleet.TestState) {
-		test := fleet.ConnectionTest{ClusterID: "c1", Deadline: time.Second, StartedAt: time.Now()}
+		test := fleet.ConnectionTest{ClusterID: "c1", Deadline: time.Hour, StartedAt: time.Now()}
 		id, err := b.BeginTest(t.Context(), test)
 		b.must(err)
 		test.ID, test.State, test.ClusterUID, test.UIDNamespace = id, state, uid, "apps"
@@ -288,7 +288,7 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	b.exec(`UPDATE clusters SET tested_at = now() - interval '11 minutes' WHERE id <> 'fresh'`)
 	b.must(b.SetEnabled(t.Context(), "disabled", false, fleet.AuditEntry{}))
 	b.must(b.SetCredentialHash(t.Context(), "changed", "changed", "other", fleet.CredentialFacts{}))
-	_, err := b.BeginTest(t.Context(), fleet.ConnectionTest{ClusterID: "running", StartedAt: time.Now(), Deadline: time.Minute})
+	_, err := b.BeginTest(t.Context(), fleet.ConnectionTest{ClusterID: "running", StartedAt: time.Now(), Deadline: time.Hour})
 	b.must(err)
 	due, err := b.DueTests(t.Context(), 10*time.Minute, 0)
 	b.must(err)
@@ -324,7 +324,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 	}
 	begin := func(c fleet.Cluster) fleet.ConnectionTest {
 		t.Helper()
-		test := fleet.ConnectionTest{ClusterID: "c1", Fingerprint: c.Fingerprint(), StartedAt: time.Now(), Deadline: time.Minute}
+		test := fleet.ConnectionTest{ClusterID: "c1", Fingerprint: c.Fingerprint(), StartedAt: time.Now(), Deadline: time.Hour}
 		var err error
 		test.ID, err = b.BeginTest(t.Context(), test)
 		b.must(err)
@@ -340,7 +340,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 		t.Fatalf("tests %v, %v", tests, err)
 	}
 	begin(c)
-	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 minutes'`)
+	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 hours'`)
 	due(true)
 	b.tested("c1", fleet.TestOK)
 	due(false)
@@ -354,7 +354,7 @@ func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 
 	// A test that dies says nothing about the cluster.
 	begin(c)
-	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 minutes'`)
+	b.exec(`UPDATE connection_tests SET started_at = now() - interval '2 hours'`)
 	running := begin(c)
 	if s := b.status("c1"); s.Verdict() != fleet.TestOK {
 		t.Fatalf("verdict %s", s.Verdict())

@@ -113,7 +113,7 @@ func TestRetentionIsOneProcessAtATime(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(x'72657461696e'::bigint)`); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		removed, err := b.RemoveOld(ctx, fleet.Retention{Audit: longAgo})
 		if err != nil || removed.Any() {
