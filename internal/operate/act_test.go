@@ -117,10 +117,10 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	_, err := b.Act(t.Context(), admin, id, fleet.VerbForget, forget)
 	wantCode(t, err, fleet.CodeConflict) // its cluster answers
 	b.must(b.db.MarkBroken(t.Context(), "c1", "apps", "no route to host"))
-	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '20 seconds'`)
+	b.exec(`UPDATE observations SET seen_at = now() - interval '31 seconds'`)
+	b.exec(`UPDATE observation_sources SET alive_at = $1`, fresh())
 	try(map[fleet.Verb]fleet.Code{fleet.VerbStop: ""}) // may be a moment's trouble
 	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '31 seconds'`)
-	b.exec(`UPDATE observations SET seen_at = now() - interval '31 seconds'`)
 	for _, verb := range []fleet.Verb{fleet.VerbStop, fleet.VerbStart, fleet.VerbRestart, fleet.VerbScale, fleet.VerbRollback, fleet.VerbRedeploy, fleet.VerbDelete} {
 		_, err := b.Act(t.Context(), operator, id, verb, fleet.WorkloadForm{"confirm": "web"})
 		if shown := shownAs(t, err, fleet.CodeUnavailable); !strings.Contains(shown.Message, "requires Kubernetes") {
@@ -141,7 +141,7 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	wantCode(t, err, fleet.CodeNotFound)
 
 	// Where the test fails, as when another cluster answers, delete may be of no use.
-	b.must(b.db.MarkAlive(t.Context(), "c1", "apps", time.Now()))
+	b.must(b.db.MarkAlive(t.Context(), "c1", "apps", fresh()))
 	id = b.running("web")
 	b.tested(fleet.TestFailed)
 	_, err = b.Act(t.Context(), admin, id, fleet.VerbForget, forget)

@@ -20,6 +20,10 @@ import (
 	"portolan/internal/postgres/postgrestest"
 )
 
+// patience bounds what is over in a moment, on a machine that has much else to
+// do.
+const patience = 3 * time.Minute
+
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
 var (
@@ -71,13 +75,17 @@ func (s *scripted) requests(name fleet.StepName) []fleet.StepRequest {
 	return out
 }
 
+// fresh is the time of a proof of life that stays fresh however long a test
+// takes.
+func fresh() time.Time { return time.Now().Add(time.Hour) }
+
 func succeeds(_ context.Context, r fleet.StepRequest) (fleet.StepResult, error) {
 	n := r.Workload.Replicas
 	if r.Workload.Stopped {
 		n = 0
 	}
 	return fleet.StepResult{Done: true, Observation: &fleet.Observation{
-		WorkloadID: r.Workload.ID, SeenAt: time.Now(), ChangedAt: time.Now(), Exists: true, UID: "u1", Health: "Current",
+		WorkloadID: r.Workload.ID, SeenAt: fresh(), ChangedAt: time.Now(), Exists: true, UID: "u1", Health: "Current",
 		Generation: 1, ObservedGeneration: 1, Desired: n, Current: n, Ready: n, Available: n, Updated: n,
 	}}, nil
 }
@@ -166,7 +174,7 @@ func setup(t *testing.T) *bundle {
 func (b *bundle) another(change ...func(*operate.Options)) *operate.Operator {
 	o := operate.Options{
 		Store: b.db, Adapter: b.adapter, Sealer: sealer{}, Targets: targets{b.db},
-		Logger: slog.New(slog.DiscardHandler), Heartbeat: 20 * time.Millisecond,
+		Logger: slog.New(slog.DiscardHandler), Heartbeat: 20 * time.Millisecond, Silence: patience,
 	}
 	for _, c := range change {
 		c(&o)
@@ -192,7 +200,7 @@ func (b *bundle) tested(state fleet.TestState) {
 	s, err := b.db.ClusterStatus(b.t.Context(), "c1")
 	b.must(err)
 	test := fleet.ConnectionTest{
-		ClusterID: "c1", Fingerprint: s.Cluster.Fingerprint(), StartedAt: time.Now(), Deadline: time.Minute,
+		ClusterID: "c1", Fingerprint: s.Cluster.Fingerprint(), StartedAt: time.Now(), Deadline: time.Hour,
 		ClusterUID: "uid-1", UIDNamespace: "kube-system",
 	}
 	test.ID, err = b.db.BeginTest(b.t.Context(), test)
@@ -246,7 +254,7 @@ func wait[T any](t *testing.T, what string, from <-chan T) T {
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("waited in vain for %s", what)
 		panic("unreachable")
 	}

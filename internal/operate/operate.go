@@ -44,6 +44,9 @@ type Options struct {
 	// Heartbeat is how often a holder shows that it lives; 0 = 2 s. A takeover
 	// must wait for several of these.
 	Heartbeat time.Duration
+	// Silence is for how long a holder may fail to show that it lives before it
+	// lets go by itself; 0 = three heartbeats, and at least 3 s.
+	Silence time.Duration
 }
 
 // Operator holds the use cases of workloads.
@@ -57,6 +60,9 @@ func New(o Options) *Operator {
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 2 * time.Second
+	}
+	if o.Silence == 0 {
+		o.Silence = max(3*time.Second, 3*o.Heartbeat)
 	}
 	return &Operator{o}
 }

@@ -21,11 +21,8 @@ const (
 	// maxSnooze keeps within what the job queue wakes up on time for.
 	maxSnooze = 5 * time.Second
 	// recordTimeout bounds a write that must happen although the context of
-	// the work has ended.
-	recordTimeout = 5 * time.Second
-	// minSilence is the least time for which a holder may fail to show that it
-	// lives before it lets go by itself.
-	minSilence = 3 * time.Second
+	// the work has ended. A process that shuts down waits a little longer.
+	recordTimeout = 8 * time.Second
 )
 
 // Run works on the operation for the bearer of token until it ends or has to
@@ -46,7 +43,7 @@ func (o *Operator) Run(ctx context.Context, operationID string, token int64) (ag
 	}
 	if err != nil || again > 0 {
 		// Given up also on an error, so that the next try need not wait for a takeover.
-		giveUp, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		giveUp, cancel := outliving(ctx)
 		defer cancel()
 		if giveErr := o.Store.GiveUp(giveUp, operationID, token, again); giveErr != nil && !errors.Is(giveErr, fleet.ErrFenced) {
 			err = errors.Join(err, giveErr)
@@ -172,7 +169,6 @@ func (r *run) do(ctx context.Context, request fleet.StepRequest, slice time.Dura
 func (r *run) beat(ctx context.Context, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(r.Heartbeat)
 	defer ticker.Stop()
-	silence := max(minSilence, 3*r.Heartbeat)
 	heard := time.Now()
 	for {
 		select {
@@ -180,7 +176,7 @@ func (r *run) beat(ctx context.Context, stop context.CancelCauseFunc) {
 			return
 		case <-ticker.C:
 		}
-		limited, cancel := context.WithTimeout(ctx, silence/3)
+		limited, cancel := context.WithTimeout(ctx, r.Silence/3)
 		wanted, err := r.Store.Heartbeat(limited, r.op.ID, r.token)
 		cancel()
 		switch {
@@ -189,7 +185,7 @@ func (r *run) beat(ctx context.Context, stop context.CancelCauseFunc) {
 		case errors.Is(err, fleet.ErrFenced):
 			stop(err)
 			return
-		case err != nil && time.Since(heard) > silence:
+		case err != nil && time.Since(heard) > r.Silence:
 			stop(fmt.Errorf("no sign of life for %s: %w", time.Since(heard).Round(time.Second), err))
 			return
 		case err != nil:
@@ -419,7 +415,7 @@ func (r *run) recordAny(ctx context.Context, c fleet.Change) error {
 // record writes a change even when the process is shutting down: what was done
 // in the cluster must not be forgotten.
 func (r *run) record(ctx context.Context, c fleet.Change) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	ctx, cancel := outliving(ctx)
 	defer cancel()
 	if err := r.Store.Record(ctx, r.op.ID, r.token, c); err != nil {
 		return err
@@ -429,4 +425,21 @@ func (r *run) record(ctx context.Context, c fleet.Change) error {
 		r.Logger.InfoContext(ctx, "operation ended", "operation", r.op.ID, "verb", r.op.Verb, "workload", r.op.WorkloadName, "state", c.Finish)
 	}
 	return nil
+}
+
+// outliving returns a context that ends recordTimeout after ctx does. Until then
+// a slow database may take its time.
+func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(recordTimeout):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }

@@ -18,6 +18,10 @@ import (
 	"portolan/internal/registry"
 )
 
+// patience bounds what is over in a moment, on a machine that has much else to
+// do.
+const patience = 3 * time.Minute
+
 func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 
 var admin = fleet.Actor{Email: "admin@example.org", Role: fleet.RoleAdmin, Address: "192.0.2.1"}
@@ -175,7 +179,7 @@ func setup(t *testing.T, change ...func(*registry.Options)) *bundle {
 func (b *bundle) another(change ...func(*registry.Options)) *registry.Registry {
 	o := registry.Options{
 		Store: b.db, Sealer: xor{}, Kubeconfigs: b.folder, Tester: b.tester, Logger: slog.New(slog.DiscardHandler),
-		PollInterval: 10 * time.Millisecond,
+		PollInterval: 10 * time.Millisecond, TestDeadline: time.Hour, // no test is taken for dead
 	}
 	for _, c := range change {
 		c(&o)
@@ -220,7 +224,7 @@ func (b *bundle) status(id string) fleet.Status {
 // until waits for the condition.
 func (b *bundle) until(what string, holds func() bool) {
 	b.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
@@ -238,7 +242,7 @@ func (b *bundle) begun() registry.TestRequest {
 	select {
 	case r := <-b.tester.began:
 		return r
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		b.t.Fatal("no test began")
 		return registry.TestRequest{}
 	}

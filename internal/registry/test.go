@@ -182,10 +182,14 @@ func (r *Registry) try(test fleet.ConnectionTest, request TestRequest) fleet.Con
 	return named(result)
 }
 
+// writeTimeout bounds a write about a test, which the end of the process does
+// not cut short: without it the test would have to be done again.
+const writeTimeout = 15 * time.Second
+
 // write stores what became of a test, also while the process shuts down. One
 // that was closed meanwhile, or whose cluster is gone, needs no more.
 func (r *Registry) write(test fleet.ConnectionTest, store func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), writeTimeout)
 	defer cancel()
 	if err := store(ctx); err != nil && fleet.CodeOf(err) == "" {
 		r.Logger.ErrorContext(ctx, "store connection test", "cluster", test.ClusterID, "err", err)
