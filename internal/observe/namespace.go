@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -29,6 +30,9 @@ type namespace struct {
 	servicesAt  time.Time                     // when they were last read
 	settled     map[string]settledAs          // as they were when their Services were last read
 	saved       map[string]*fleet.Observation // as last stored by this watch
+	listedAt    time.Time                     // when the reading of all began
+	reread      map[string]reading            // of the workloads that were read since
+	lookedAt    time.Time                     // when operations that had ended were last looked for
 }
 
 // run watches until ctx ends. A watch that breaks is begun anew, ever more
@@ -108,7 +112,7 @@ func (n *namespace) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.saveAll(ctx); err != nil {
+	if err := n.saveAll(ctx, client); err != nil {
 		return err
 	}
 	if err := n.store.MarkAlive(ctx, n.cluster.ID, n.name, time.Now()); err != nil {
@@ -152,6 +156,8 @@ func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
 func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Resource]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.ProbeTime)
 	defer cancel()
+	n.listedAt, n.reread = time.Now(), map[string]reading{}
+	n.lookedAt = n.listedAt
 	if err := n.loadWorkloads(ctx); err != nil {
 		return nil, err
 	}
@@ -210,6 +216,10 @@ func (n *namespace) loadWorkloads(ctx context.Context) error {
 	for _, w := range list {
 		n.workloads[w.ID] = w
 	}
+	maps.DeleteFunc(n.reread, func(id string, _ reading) bool {
+		_, there := n.workloads[id]
+		return !there
+	})
 	return nil
 }
 
@@ -315,6 +325,9 @@ func (n *namespace) follow(ctx context.Context, client *kube.Client, events <-ch
 	defer probe.Stop()
 	mark := func(ids ...string) {
 		for _, id := range ids {
+			if id == "" {
+				continue
+			}
 			if len(dirty) == 0 {
 				flush.Reset(n.opts.Coalesce)
 			}
@@ -344,8 +357,12 @@ func (n *namespace) follow(ctx context.Context, client *kube.Client, events <-ch
 	}
 }
 
-// see takes in one change and returns the id of its workload.
+// see takes in one change and returns the id of its workload, or "" when it is
+// known already.
 func (n *namespace) see(e event) string {
+	if n.known(e) {
+		return ""
+	}
 	if e.controller != nil {
 		id := e.controller.Labels.Workload
 		if old := n.controllers[id]; e.change == live.Deleted {
@@ -389,6 +406,9 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 	if err != nil {
 		return nil, err
 	}
+	if err := n.readEnded(ctx, client); err != nil {
+		return nil, err
+	}
 	for id := range n.workloads {
 		if n.saved[id] == nil {
 			changed = append(changed, id)
@@ -425,7 +445,7 @@ func (n *namespace) flush(ctx context.Context, client *kube.Client, dirty map[st
 	}
 	for id := range dirty {
 		if w, ok := n.workloads[id]; ok {
-			if err := n.save(ctx, w); err != nil {
+			if err := n.save(ctx, client, w); err != nil {
 				return err
 			}
 		}
@@ -433,22 +453,38 @@ func (n *namespace) flush(ctx context.Context, client *kube.Client, dirty map[st
 	return nil
 }
 
-func (n *namespace) saveAll(ctx context.Context) error {
+func (n *namespace) saveAll(ctx context.Context, client *kube.Client) error {
 	for _, w := range n.workloads {
-		if err := n.save(ctx, w); err != nil {
+		if err := n.save(ctx, client, w); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// save stores what is seen of a workload, unless it says nothing new.
-func (n *namespace) save(ctx context.Context, w fleet.Workload) error {
+// save stores what is seen of a workload, unless it says nothing new. Where an
+// operation has ended since it was read, it is read anew first.
+func (n *namespace) save(ctx context.Context, client *kube.Client, w fleet.Workload) error {
+	err := n.saveOnce(ctx, w)
+	if !errors.Is(err, fleet.ErrOutdated) {
+		return err
+	}
+	if err := n.read(ctx, client, w); err != nil {
+		return err
+	}
+	if err := n.saveOnce(ctx, w); !errors.Is(err, fleet.ErrOutdated) {
+		return err
+	}
+	return nil // another one has ended: the next probe sees to it
+}
+
+func (n *namespace) saveOnce(ctx context.Context, w fleet.Workload) error {
 	sight := live.Sight{Kind: w.Kind, Controller: n.controllers[w.ID], Service: n.services[w.ID]}
 	for _, p := range n.pods[w.ID] {
 		sight.Pods = append(sight.Pods, *p)
 	}
 	o := sight.Observation(w.ID, w.Namespace, n.cluster.Exposure, time.Now())
+	o.ReadAt = n.readAt(w.ID)
 	if old := n.saved[w.ID]; old != nil && sameState(old, &o) {
 		return nil
 	}

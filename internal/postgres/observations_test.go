@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -56,12 +57,32 @@ func TestNobodyIsLedBackInTime(t *testing.T) {
 	if ready() != 3 {
 		t.Fatal("an older generation replaced a newer one")
 	}
-	// What a step saw before the watch did is late when its operation ends.
-	late := newer
-	late.SeenAt, late.Ready = newer.SeenAt.Add(-time.Second), 2
-	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &late}))
+	// A watch may be late: what it stores is no newer for being stored later than
+	// the last step of an operation looked.
+	late, before := newer, time.Now()
+	step := newer
+	step.SeenAt, step.Ready = newer.SeenAt.Add(-time.Second), 2
+	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &step}))
+	if ready() != 2 {
+		t.Fatal("a watch's observation stayed after the operation had ended")
+	}
+	late.ReadAt, late.Ready = before, 1
+	if err := b.SaveObservation(t.Context(), late); !errors.Is(err, fleet.ErrOutdated) || ready() != 2 {
+		t.Fatalf("an observation from before the end of the operation: %v, ready %d", err, ready())
+	}
+	ended, err := b.EndedSince(t.Context(), "c1", w.Namespace, before)
+	b.must(err)
+	if at := ended[w.ID]; len(ended) != 1 || !at.After(before) {
+		t.Fatalf("ended since %v: %v", before, ended)
+	}
+	if ended, err = b.EndedSince(t.Context(), "c1", w.Namespace, ended[w.ID]); err != nil || len(ended) > 0 {
+		t.Fatalf("ended after the end: %v %v", ended, err)
+	}
+	fresh := newer
+	fresh.ReadAt, fresh.Ready = time.Now(), 3
+	b.must(b.SaveObservation(t.Context(), fresh))
 	if ready() != 3 {
-		t.Fatal("a step's observation replaced a later one")
+		t.Fatal("an observation from after the end was refused")
 	}
 	remade := seenRunning(w.ID)
 	remade.UID, remade.Generation, remade.Ready = "u2", 1, 4
