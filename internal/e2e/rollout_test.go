@@ -1,12 +1,17 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	core "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -73,6 +78,55 @@ func TestB10NeverReadyIsNeverSuccess(t *testing.T) {
 	op.ends(t, "cancelled")
 	if phase := w.phase(t); phase == "running" {
 		t.Error("running, though no pod is ready")
+	}
+}
+
+// A namespace that has just been made has no service account yet, without which
+// the API server lets nobody make pods there.
+func TestADeployWaitsForTheAccountOfItsNamespace(t *testing.T) {
+	t.Parallel()
+	pl := shared(t).settle(t, real, nil)
+	for _, kind := range []string{"deployment", "statefulset"} {
+		// As if the controller that makes the account had not come to it.
+		quotas, accounts := pl.kubectl.CoreV1().ResourceQuotas(pl.namespace), pl.kubectl.CoreV1().ServiceAccounts(pl.namespace)
+		none := &core.ResourceQuota{
+			ObjectMeta: metav1.ObjectMeta{Name: "no-accounts"},
+			Spec:       core.ResourceQuotaSpec{Hard: core.ResourceList{"count/serviceaccounts": resource.MustParse("0")}},
+		}
+		if _, err := quotas.Create(t.Context(), none, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, patience, "no account to be there", func() (bool, string) {
+			if err := accounts.Delete(t.Context(), "default", metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				return false, err.Error()
+			}
+			_, err := accounts.Create(t.Context(), &core.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
+			return apierrors.IsForbidden(err), fmt.Sprint(err)
+		})
+		op := pl.begin(t, pl.draft(clustertest.UniqueName("demo"), fields{"workload_kind": kind}))
+		eventually(t, patience, "a refusal to make pods", func() (bool, string) {
+			events, err := pl.kubectl.CoreV1().Events(pl.namespace).List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			refused := slices.ContainsFunc(events.Items, func(e core.Event) bool { return e.Reason == "FailedCreate" })
+			return refused, op.state(t)
+		})
+		holds(t, 5*time.Second, "no failure by what mends itself", func() (bool, string) {
+			p := op.page(t)
+			return op.stateOf(p) == "running", clipped(p.text())
+		})
+		if err := quotas.Delete(t.Context(), none.Name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, patience, "the account", func() (bool, string) {
+			_, err := accounts.Create(t.Context(), &core.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{})
+			return err == nil || apierrors.IsAlreadyExists(err), fmt.Sprint(err)
+		})
+		op.ends(t, "succeeded")
+		if err := pl.kubectl.CoreV1().Events(pl.namespace).DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
