@@ -136,7 +136,9 @@ func (db *DB) PhaseCounts(ctx context.Context, f fleet.WorkloadFilter) (fleet.Ph
 	if f.Query != "" || f.Cluster != "" || f.Runtime != "" {
 		return db.countPhases(ctx, f)
 	}
-	counts, err := db.phases.get(func() (fleet.PhaseCounts, error) { return db.countPhases(ctx, f) })
+	counts, err := db.phases.get(ctx, func(ctx context.Context) (fleet.PhaseCounts, error) {
+		return db.countPhases(ctx, fleet.WorkloadFilter{})
+	})
 	return maps.Clone(counts), err
 }
 

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"sync"
 	"time"
 )
@@ -15,9 +16,13 @@ const memoFor = time.Second
 // test that somebody waits for counts as a change they make.
 const outdatedFor = 100 * time.Millisecond
 
+// recountTime bounds a count that no reader waits for.
+const recountTime = 10 * time.Second
+
 // memo keeps a count that many pages show and that takes reading all rows, so
 // that its cost does not grow with the number of readers. A change that a person
-// makes through the same DB is seen at once.
+// makes through the same DB is seen at once. While there are readers, it is
+// counted anew for them before they ask: none of them waits for that.
 type memo[T any] struct {
 	mu       sync.Mutex
 	changes  int
@@ -25,13 +30,17 @@ type memo[T any] struct {
 	value    T
 	valid    bool // nothing has changed here since value was counted
 	until    time.Time
+	read     bool // since value was counted
 	counting bool
+	recount  *time.Timer // nil before the first count
+	count    func(context.Context) (T, error)
 }
 
 // get returns the kept value, or a new one from count. While one reader counts
 // anew because the time is up, the others take what there is.
-func (m *memo[T]) get(count func() (T, error)) (T, error) {
+func (m *memo[T]) get(ctx context.Context, count func(context.Context) (T, error)) (T, error) {
 	m.mu.Lock()
+	m.read, m.count = true, count
 	if m.valid && (m.counting || time.Now().Before(m.until)) {
 		defer m.mu.Unlock()
 		return m.value, nil
@@ -39,8 +48,27 @@ func (m *memo[T]) get(count func() (T, error)) (T, error) {
 	changes, outdated := m.changes, m.outdated
 	m.counting = true
 	m.mu.Unlock()
+	return m.anew(ctx, count, changes, outdated)
+}
+
+// again counts anew, if the value has been read, when its time is up.
+func (m *memo[T]) again() {
+	m.mu.Lock()
+	if !m.valid || !m.read || m.counting {
+		m.mu.Unlock()
+		return
+	}
+	changes, outdated, count := m.changes, m.outdated, m.count
+	m.counting = true
+	m.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), recountTime)
+	defer cancel()
+	_, _ = m.anew(ctx, count, changes, outdated) // whoever reads next is told why it fails
+}
+
+func (m *memo[T]) anew(ctx context.Context, count func(context.Context) (T, error), changes, outdated int) (T, error) {
 	defer m.counted()
-	value, err := count()
+	value, err := count(ctx)
 	if err == nil {
 		m.keep(value, changes, outdated)
 	}
@@ -61,9 +89,21 @@ func (m *memo[T]) keep(value T, changes, outdated int) {
 	if m.changes != changes {
 		return
 	}
-	m.value, m.valid, m.until = value, true, time.Now().Add(memoFor)
-	if m.outdated != outdated {
-		m.until = time.Now().Add(outdatedFor)
+	m.value, m.valid, m.read = value, true, false
+	if m.outdated == outdated {
+		m.lasts(memoFor)
+	} else {
+		m.lasts(outdatedFor)
+	}
+}
+
+// lasts lets the value go after d; m.mu is held.
+func (m *memo[T]) lasts(d time.Duration) {
+	m.until = time.Now().Add(d)
+	if m.recount == nil {
+		m.recount = time.AfterFunc(d, m.again)
+	} else {
+		m.recount.Reset(d)
 	}
 }
 
@@ -80,7 +120,7 @@ func (m *memo[T]) outdate() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.outdated++
-	if end := time.Now().Add(outdatedFor); end.Before(m.until) {
-		m.until = end
+	if m.valid && time.Now().Add(outdatedFor).Before(m.until) {
+		m.lasts(outdatedFor)
 	}
 }

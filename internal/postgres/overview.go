@@ -56,7 +56,7 @@ func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
 
 // NavCounts returns the numbers beside the navigation.
 func (db *DB) NavCounts(ctx context.Context) (fleet.NavCounts, error) {
-	return db.nav.get(func() (fleet.NavCounts, error) {
+	return db.nav.get(ctx, func(ctx context.Context) (fleet.NavCounts, error) {
 		counts, err := one[fleet.NavCounts](ctx, db.pool, `
 			SELECT (SELECT count(*) FROM workloads) AS workloads,
 				(SELECT count(*) FROM operations WHERE state IN ('queued', 'running')) AS running,

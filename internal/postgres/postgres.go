@@ -30,6 +30,7 @@ type DB struct {
 	nav    memo[fleet.NavCounts]
 	tiles  memo[fleet.ClusterCounts] // of all clusters
 	names  memo[[]fleet.ClusterName]
+	uses   memo[kubeconfigUses] // of the files in the kubeconfigs folder
 }
 
 // Options tune the connections.
@@ -120,4 +121,5 @@ func (db *DB) changed() {
 	db.nav.forget()
 	db.tiles.forget()
 	db.names.forget()
+	db.uses.forget()
 }

@@ -66,13 +66,28 @@ func (db *DB) MountedClusters(ctx context.Context) ([]fleet.Cluster, error) {
 	return out, nil
 }
 
+// kubeconfigUses is how clusters use certain kubeconfigs.
+type kubeconfigUses struct {
+	of   string // which
+	uses []fleet.KubeconfigUse
+}
+
 // KubeconfigUses returns how clusters use the mounted kubeconfigs of these
 // paths, and mounted or stored ones of these hashes.
 func (db *DB) KubeconfigUses(ctx context.Context, paths, hashes []string) ([]fleet.KubeconfigUse, error) {
-	uses, err := many[fleet.KubeconfigUse](ctx, db.pool, `
-		SELECT DISTINCT kubeconfig_path AS path, credential_hash AS hash, context FROM clusters
-		WHERE kubeconfig_path = ANY($1) OR credential_hash = ANY($2)`, orEmpty(paths), orEmpty(hashes))
-	return uses, wrap("kubeconfig uses", err)
+	of := fmt.Sprintf("%q %q", paths, hashes)
+	count := func(ctx context.Context) (kubeconfigUses, error) {
+		uses, err := many[fleet.KubeconfigUse](ctx, db.pool, `
+			SELECT DISTINCT kubeconfig_path AS path, credential_hash AS hash, context FROM clusters
+			WHERE kubeconfig_path = ANY($1) OR credential_hash = ANY($2)`, orEmpty(paths), orEmpty(hashes))
+		return kubeconfigUses{of, uses}, err
+	}
+	kept, err := db.uses.get(ctx, count)
+	if err == nil && kept.of != of { // a file has come, gone or changed
+		db.uses.forget()
+		kept, err = count(ctx)
+	}
+	return slices.Clone(kept.uses), wrap("kubeconfig uses", err)
 }
 
 // Targets returns the clusters that workloads may be deployed to, by label, at
@@ -209,7 +224,7 @@ func (db *DB) ClusterCounts(ctx context.Context, query string) (fleet.ClusterCou
 	if query != "" {
 		return db.countClusters(ctx, query)
 	}
-	return db.tiles.get(func() (fleet.ClusterCounts, error) { return db.countClusters(ctx, "") })
+	return db.tiles.get(ctx, func(ctx context.Context) (fleet.ClusterCounts, error) { return db.countClusters(ctx, "") })
 }
 
 func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCounts, error) {
@@ -234,7 +249,7 @@ const clusterNamesShown = 100
 
 // ClusterNames returns the clusters that have workloads, by label, at most 100.
 func (db *DB) ClusterNames(ctx context.Context) ([]fleet.ClusterName, error) {
-	names, err := db.names.get(func() ([]fleet.ClusterName, error) {
+	names, err := db.names.get(ctx, func(ctx context.Context) ([]fleet.ClusterName, error) {
 		return many[fleet.ClusterName](ctx, db.pool, `
 			SELECT c.id, c.label FROM clusters c WHERE EXISTS (SELECT FROM workloads w WHERE w.cluster_id = c.id)
 			ORDER BY lower(c.label), c.id LIMIT $1`, clusterNamesShown)
