@@ -111,6 +111,13 @@ type KubeconfigUse struct {
 	Context string // "" = the current one
 }
 
+// MountedFile is the mounted kubeconfig of a cluster.
+type MountedFile struct {
+	ClusterID string
+	Path      string
+	Hash      string // as it was last seen, "" = not readable: Cluster.CredentialHash
+}
+
 // TargetName is how operators and forms name the cluster as a target.
 func (c *Cluster) TargetName() string { return TargetPrefix + c.ID }
 

@@ -37,9 +37,10 @@ type TestRequest struct {
 	// another UID there fails.
 	PinnedUID, PinnedNamespace string
 
-	// Gently asks few questions where nobody waits: tests of a thousand clusters
-	// must leave room for pages.
-	Gently bool
+	// Yield, if not nil, is called before each stage of a test that nobody waits
+	// for, and may let others go first. Such a test asks few questions: those of
+	// a thousand clusters must leave room for pages.
+	Yield func(context.Context)
 
 	Trigger fleet.TestTrigger
 	Actor   string
@@ -106,6 +107,9 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 		}
 		check.State = fleet.CheckRunning
 		report()
+		if req.Yield != nil {
+			req.Yield(ctx)
+		}
 		r.began = time.Now()
 		out := s.run(r, ctx)
 		check.Duration = time.Since(r.began)

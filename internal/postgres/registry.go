@@ -51,19 +51,12 @@ func (db *DB) AllClusters(ctx context.Context) ([]fleet.Status, error) {
 	return rows, nil
 }
 
-// MountedClusters returns every cluster whose kubeconfig is a mounted file, by
-// id.
-func (db *DB) MountedClusters(ctx context.Context) ([]fleet.Cluster, error) {
-	rows, err := many[clusterRow](ctx, db.pool, `
-		SELECT `+clusterColumns+` FROM clusters c WHERE credential_mode = 'mounted' ORDER BY id`)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: clusters: %w", err)
-	}
-	out := make([]fleet.Cluster, len(rows))
-	for i, r := range rows {
-		out[i] = r.cluster()
-	}
-	return out, nil
+// MountedFiles returns the mounted kubeconfigs that clusters use, by path.
+func (db *DB) MountedFiles(ctx context.Context) ([]fleet.MountedFile, error) {
+	files, err := many[fleet.MountedFile](ctx, db.pool, `
+		SELECT id AS cluster_id, kubeconfig_path AS path, credential_hash AS hash FROM clusters
+		WHERE credential_mode = 'mounted' ORDER BY kubeconfig_path, id`)
+	return files, wrap("mounted kubeconfigs", err)
 }
 
 // kubeconfigUses is how clusters use certain kubeconfigs.

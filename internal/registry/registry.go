@@ -90,7 +90,10 @@ type TestRequest struct {
 	PinnedNamespace string
 	PinnedUID       string
 	Deadline        time.Duration
-	Gently          bool // nobody waits for it: it need not be quick
+	// Yield, if not nil, is called before each piece of a test that nobody waits
+	// for, and returns when nobody waits for anything else. Such a test asks
+	// little.
+	Yield func(context.Context)
 }
 
 // Tester runs the stages of a connection test. progress is called as they
@@ -127,6 +130,7 @@ type Options struct {
 type Registry struct {
 	Options
 	slots    *slots
+	pages    pages
 	pace     *rate.Limiter // of tests that nobody waits for
 	starting sync.Mutex    // held while due tests are looked for and started
 	running  sync.WaitGroup

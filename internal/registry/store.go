@@ -35,8 +35,8 @@ type Store interface {
 	ClusterStatus(ctx context.Context, id string) (fleet.Status, error)
 	// AllClusters returns every cluster with its latest test, by id.
 	AllClusters(ctx context.Context) ([]fleet.Status, error)
-	// MountedClusters returns every cluster whose kubeconfig is a mounted file.
-	MountedClusters(ctx context.Context) ([]fleet.Cluster, error)
+	// MountedFiles returns the mounted kubeconfigs that clusters use.
+	MountedFiles(ctx context.Context) ([]fleet.MountedFile, error)
 	// KubeconfigUses returns how clusters use the mounted kubeconfigs of these
 	// paths, and mounted or stored ones of these hashes.
 	KubeconfigUses(ctx context.Context, paths, hashes []string) ([]fleet.KubeconfigUse, error)

@@ -86,7 +86,10 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	if test.ID, err = r.Store.BeginTest(ctx, test); err != nil {
 		return err
 	}
-	request.Gently, request.Deadline = !watched, r.TestDeadline
+	request.Deadline = r.TestDeadline
+	if !watched {
+		request.Yield = r.pages.pass
+	}
 	request.PinnedNamespace, request.PinnedUID = namespace, uid
 	r.running.Go(func() {
 		defer r.slots.free()
@@ -144,6 +147,9 @@ func pendingTest(c fleet.Cluster, trigger fleet.TestTrigger, by string, deadline
 // run works through a test and stores how it goes.
 func (r *Registry) run(test fleet.ConnectionTest, request TestRequest) {
 	result := r.try(test, request)
+	if request.Yield != nil {
+		request.Yield(r.ctx)
+	}
 	if r.ctx.Err() != nil && result.State != fleet.TestOK {
 		// The process shuts down: this says nothing about the cluster, and
 		// another process makes up for it.
@@ -214,18 +220,34 @@ func (r *Registry) Run(ctx context.Context) {
 	}
 }
 
-// pollFiles looks at the mounted files of all clusters.
+// pollFiles looks at the mounted files of all clusters, once at each.
 func (r *Registry) pollFiles(ctx context.Context) {
-	all, err := r.Store.MountedClusters(ctx)
+	files, err := r.Store.MountedFiles(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "read clusters", "err", err)
 		}
 		return
 	}
-	for i := range all {
-		if err := r.noticeFile(ctx, &all[i]); err != nil {
-			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", all[i].ID, "err", err)
+	hashes := map[string]string{} // by path; "" = not readable
+	for _, f := range files {
+		hash, known := hashes[f.Path]
+		if !known {
+			r.pages.pass(ctx)
+			if raw, err := r.Kubeconfigs.Read(f.Path); err == nil {
+				hash = hashOf(raw)
+			}
+			hashes[f.Path] = hash
+		}
+		if hash == f.Hash {
+			continue
+		}
+		status, err := r.Store.ClusterStatus(ctx, f.ClusterID)
+		if err == nil {
+			err = r.noticeFile(ctx, &status.Cluster)
+		}
+		if err != nil && fleet.CodeOf(err) != fleet.CodeNotFound && ctx.Err() == nil {
+			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", f.ClusterID, "err", err)
 		}
 	}
 }
@@ -266,6 +288,7 @@ func (r *Registry) startDue(ctx context.Context) (more bool) {
 		if r.pace.Wait(ctx) != nil {
 			return false
 		}
+		r.pages.pass(ctx)
 		trigger := fleet.TriggerSchedule
 		if d.By != "" {
 			trigger = fleet.TriggerPerson
