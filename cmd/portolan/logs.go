@@ -17,11 +17,11 @@ type logs struct {
 
 // OpenLog begins to read a log.
 func (l logs) OpenLog(ctx context.Context, q fleet.LogQuery) (web.LogStream, error) {
-	status, err := l.db.ClusterStatus(ctx, q.Workload.ClusterID)
+	cluster, err := l.db.Cluster(ctx, q.Workload.ClusterID)
 	if err != nil {
 		return nil, err
 	}
-	stream, err := l.adapter.OpenLog(ctx, &status.Cluster, q)
+	stream, err := l.adapter.OpenLog(ctx, &cluster, q)
 	if err != nil {
 		return nil, err
 	}

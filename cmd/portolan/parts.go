@@ -75,10 +75,7 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 		Changed: func(id string) { p.clients.Forget(id) },
 	})
 	p.clients = kube.NewClients(p.registry, options)
-	p.adapter = adapter.New(p.clients, adapter.Options{Present: func(ctx context.Context, id string) (fleet.Cluster, error) {
-		status, err := p.db.ClusterStatus(ctx, id)
-		return status.Cluster, err
-	}})
+	p.adapter = adapter.New(p.clients, adapter.Options{Present: p.db.Cluster})
 	p.operator = operate.New(operate.Options{
 		Store: p.db, Adapter: p.adapter, Sealer: sealer{ring}, Targets: p.registry, Logger: log,
 		Heartbeat: heartbeat(w.TakeoverAfter),

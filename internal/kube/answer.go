@@ -34,6 +34,7 @@ type answer struct {
 // ask sends one request to the API server, as JSON so that whatever else may
 // answer there can be recognised. into is filled from a 2xx answer.
 func (r *run) ask(ctx context.Context, method, path string, body, into any) (*answer, error) {
+	r.yield(ctx)
 	var payload io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)

@@ -37,9 +37,9 @@ type TestRequest struct {
 	// another UID there fails.
 	PinnedUID, PinnedNamespace string
 
-	// Yield, if not nil, is called before each stage of a test that nobody waits
-	// for, and may let others go first. Such a test asks few questions: those of
-	// a thousand clusters must leave room for pages.
+	// Yield, if not nil, is called before each stage and request of a test that
+	// nobody waits for, and may let others go first. Such a test asks few
+	// questions: those of a thousand clusters must leave room for pages.
 	Yield func(context.Context)
 
 	Trigger fleet.TestTrigger
@@ -107,9 +107,7 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 		}
 		check.State = fleet.CheckRunning
 		report()
-		if req.Yield != nil {
-			req.Yield(ctx)
-		}
+		r.yield(ctx)
 		r.began = time.Now()
 		out := s.run(r, ctx)
 		check.Duration = time.Since(r.began)
@@ -142,6 +140,13 @@ type run struct {
 	base       *http.Transport
 	client     *http.Client
 	absent     map[string]bool // namespaces that deploy would have to make
+}
+
+// yield lets others go first, if nobody waits for the test.
+func (r *run) yield(ctx context.Context) {
+	if r.req.Yield != nil {
+		r.req.Yield(ctx)
+	}
 }
 
 // waited is how long the present stage has taken.

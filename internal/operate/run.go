@@ -132,11 +132,11 @@ func (r *run) replaced(ctx context.Context) bool {
 	// A mounted file may have changed a moment ago; whether it makes a target
 	// does not matter here.
 	_, _ = r.Targets.CheckTarget(ctx, r.op.ClusterID)
-	now, err := r.Store.ClusterStatus(ctx, r.op.ClusterID)
+	c, err := r.Store.Cluster(ctx, r.op.ClusterID)
 	if err != nil {
 		return false
 	}
-	then, c := &r.cluster, &now.Cluster
+	then := &r.cluster
 	return c.CredentialHash != then.CredentialHash || c.CredentialMode != then.CredentialMode ||
 		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context || c.Cloud != then.Cloud || c.Allows != then.Allows
 }
@@ -219,11 +219,10 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 		}
 		q.Cluster = status.Cluster
 	} else {
-		status, err := r.Store.ClusterStatus(ctx, r.op.ClusterID)
-		if err != nil {
+		var err error
+		if q.Cluster, err = r.Store.Cluster(ctx, r.op.ClusterID); err != nil {
 			return q, nil, err
 		}
-		q.Cluster = status.Cluster
 	}
 	release, err := r.Store.Release(ctx, q.Workload.ID, q.Workload.Release)
 	if err != nil {

@@ -40,6 +40,8 @@ type Store interface {
 	Workload(ctx context.Context, id string) (fleet.WorkloadState, error)
 	// Release returns one release; CodeNotFound.
 	Release(ctx context.Context, workloadID string, number int) (fleet.Release, error)
+	// Cluster returns a cluster; CodeNotFound.
+	Cluster(ctx context.Context, clusterID string) (fleet.Cluster, error)
 	// ClusterStatus returns a cluster with its latest test; CodeNotFound.
 	ClusterStatus(ctx context.Context, clusterID string) (fleet.Status, error)
 	// Unreachable says since when the observer gets no answer for the

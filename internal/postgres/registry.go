@@ -29,6 +29,15 @@ const (
 	statusColumns = clusterColumns + `, coalesce(c.test_id, 0) AS test_id, ` + runningSQL + ` AS running`
 )
 
+// Cluster returns a cluster; CodeNotFound.
+func (db *DB) Cluster(ctx context.Context, id string) (fleet.Cluster, error) {
+	row, err := one[clusterRow](ctx, db.pool, `SELECT `+clusterColumns+` FROM clusters c WHERE c.id = $1`, id)
+	if err != nil {
+		return fleet.Cluster{}, fmt.Errorf("postgres: cluster: %w", orNotFound(err, "There is no such cluster."))
+	}
+	return row.cluster(), nil
+}
+
 // ClusterStatus returns a cluster with its latest test; CodeNotFound.
 func (db *DB) ClusterStatus(ctx context.Context, id string) (fleet.Status, error) {
 	rows, err := db.statuses(ctx, testColumns, `SELECT `+statusColumns+` FROM clusters c WHERE c.id = $1`, id)

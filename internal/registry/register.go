@@ -210,7 +210,7 @@ func (r *Registry) Delete(ctx context.Context, actor fleet.Actor, id, confirm st
 }
 
 func (r *Registry) remove(ctx context.Context, actor fleet.Actor, id, confirm string) error {
-	if _, err := r.Store.ClusterStatus(ctx, id); err != nil {
+	if _, err := r.Store.Cluster(ctx, id); err != nil {
 		return err
 	}
 	names, err := r.Store.ClusterWorkloads(ctx, id)

@@ -218,11 +218,11 @@ func (r *Registry) Found(ctx context.Context) ([]Found, error) {
 // RBAC returns the YAML of the least role that the cluster's present
 // configuration needs.
 func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
-	s, err := r.Store.ClusterStatus(ctx, id)
+	c, err := r.Store.Cluster(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return r.Tester.Manifest(s.Cluster)
+	return r.Tester.Manifest(c)
 }
 
 // RBACOf is RBAC for a cluster that is not registered yet, from its form. It is

@@ -31,6 +31,8 @@ type Store interface {
 	// ClusterWorkloads returns the names of the workloads that refer to the cluster.
 	ClusterWorkloads(ctx context.Context, id string) ([]string, error)
 
+	// Cluster returns a cluster; CodeNotFound.
+	Cluster(ctx context.Context, id string) (fleet.Cluster, error)
 	// ClusterStatus returns a cluster with its latest test; CodeNotFound.
 	ClusterStatus(ctx context.Context, id string) (fleet.Status, error)
 	// AllClusters returns every cluster with its latest test, by id.

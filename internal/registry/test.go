@@ -23,11 +23,11 @@ func (r *Registry) startOrWait(ctx context.Context, id, by string) error {
 	if !errors.Is(err, errNoSlot) {
 		return err
 	}
-	status, err := r.Store.ClusterStatus(ctx, id)
+	c, err := r.Store.Cluster(ctx, id)
 	if err != nil {
 		return err
 	}
-	if !status.Cluster.Enabled { // nothing tests it by itself
+	if !c.Enabled { // nothing tests it by itself
 		return fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
 	}
 	return r.Store.WantTests(ctx, []string{id}, by)
@@ -103,11 +103,10 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 // replaced its own. An Error at the credential is left to the test to tell.
 func (r *Registry) request(ctx context.Context, id string) (TestRequest, error) {
 	for range 3 { // replaced again and again, it is tested by whoever replaced it
-		status, err := r.Store.ClusterStatus(ctx, id)
+		c, err := r.Store.Cluster(ctx, id)
 		if err != nil {
 			return TestRequest{}, err
 		}
-		c := status.Cluster
 		raw, err := r.Kubeconfig(ctx, &c)
 		if err != nil && fleet.CodeOf(err) == "" && c.CredentialMode == fleet.CredentialEncrypted {
 			return TestRequest{}, err // the database failed, which says nothing about the cluster
@@ -242,9 +241,9 @@ func (r *Registry) pollFiles(ctx context.Context) {
 		if hash == f.Hash {
 			continue
 		}
-		status, err := r.Store.ClusterStatus(ctx, f.ClusterID)
+		c, err := r.Store.Cluster(ctx, f.ClusterID)
 		if err == nil {
-			err = r.noticeFile(ctx, &status.Cluster)
+			err = r.noticeFile(ctx, &c)
 		}
 		if err != nil && fleet.CodeOf(err) != fleet.CodeNotFound && ctx.Err() == nil {
 			r.Logger.ErrorContext(ctx, "store credential hash", "cluster", f.ClusterID, "err", err)
