@@ -19,6 +19,9 @@ const (
 	idleLife     = 12 * time.Hour
 	absoluteLife = 7 * 24 * time.Hour
 	touchEvery   = 5 * time.Minute
+	// recheckTimeout bounds how long a stream waits to hear that it may go on.
+	// It sends nothing meanwhile.
+	recheckTimeout = 20 * time.Second
 )
 
 // What a session holds. Times are Unix seconds: the codec knows plain types.
@@ -91,7 +94,7 @@ func (s *Service) Recheck(ctx context.Context) (fleet.User, error) {
 	if token == "" {
 		return fleet.User{}, ErrNobody
 	}
-	fresh, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	fresh, cancel := context.WithTimeout(context.Background(), recheckTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	fresh, err := s.manager.Load(fresh, token)

@@ -114,9 +114,13 @@ func TestAuditExport(t *testing.T) {
 		FROM generate_series(1, 2500) n`); err != nil {
 		t.Fatal(err)
 	}
+	name := func() string {
+		return `attachment; filename="portolan-audit-` + time.Now().UTC().Format(time.DateOnly) + `.csv"`
+	}
+	before := name()
 	a := admin.get("/admin/audit?format=csv&actor=ana@example.com")
-	name := `attachment; filename="portolan-audit-` + time.Now().UTC().Format(time.DateOnly) + `.csv"`
-	if a.status != http.StatusOK || a.header.Get("Content-Disposition") != name || !strings.HasPrefix(a.header.Get("Content-Type"), "text/csv") {
+	got := a.header.Get("Content-Disposition")
+	if a.status != http.StatusOK || got != before && got != name() || !strings.HasPrefix(a.header.Get("Content-Type"), "text/csv") {
 		t.Fatalf("%d %v", a.status, a.header)
 	}
 	records, err := csv.NewReader(strings.NewReader(a.body)).ReadAll()

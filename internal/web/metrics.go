@@ -54,9 +54,13 @@ func (fleetCollector) Describe(out chan<- *prometheus.Desc) {
 	out <- unfinishedDesc
 }
 
+// collectTimeout is a little less than what Prometheus waits by default
+// (scrape_timeout of its configuration: 10 s).
+const collectTimeout = 8 * time.Second
+
 // Collect implements prometheus.Collector.
 func (c fleetCollector) Collect(out chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
 	n, err := c.reads.NavCounts(ctx)
 	if err != nil {

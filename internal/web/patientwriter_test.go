@@ -86,7 +86,7 @@ func longRecord(t *testing.T, b *bundle) {
 // TestAnExportOutlivesTheServersTimeouts: it lasts as long as its reader takes.
 func TestAnExportOutlivesTheServersTimeouts(t *testing.T) {
 	t.Parallel()
-	b := setup(t, func(o *Options) { o.Patience = time.Minute })
+	b := setup(t)
 	longRecord(t, b)
 	for _, http2 := range []bool{false, true} {
 		server := httptest.NewUnstartedServer(timeless(t, b.server.Handler()))
@@ -132,7 +132,7 @@ func TestADeadReaderOfAnExportIsGivenUp(t *testing.T) {
 		}
 		select {
 		case <-ended:
-		case <-time.After(time.Minute):
+		case <-time.After(patience):
 			t.Errorf("HTTP/2 %t: it goes on for a reader who takes nothing", http2)
 		}
 		if err == nil {

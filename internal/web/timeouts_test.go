@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -40,4 +41,19 @@ func (w *timelessWriter) Write(b []byte) (int, error) {
 	}
 	w.begins = true
 	return w.ResponseWriter.Write(b)
+}
+
+// runningWriter notes whether a time to write runs that the handler has set.
+type runningWriter struct {
+	http.ResponseWriter
+	rc      *http.ResponseController
+	running *atomic.Bool
+}
+
+func (w *runningWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *runningWriter) SetWriteDeadline(at time.Time) error {
+	err := w.rc.SetWriteDeadline(at)
+	w.running.Store(!at.IsZero())
+	return err
 }

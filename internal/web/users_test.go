@@ -376,7 +376,7 @@ func TestStreamsEndWithTheAccount(t *testing.T) {
 				if !strings.Contains(text, "event: done") || !strings.Contains(text, "session has ended") {
 					t.Errorf("it ended with: %s", text)
 				}
-			case <-time.After(30 * time.Second):
+			case <-time.After(patience):
 				t.Error("the stream goes on")
 			}
 		})
