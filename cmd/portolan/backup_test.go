@@ -80,6 +80,7 @@ func TestBackupAndRestore(t *testing.T) {
 	_, err := accounts.CreateUser(t.Context(), commandLine(), "ana@example.com", "a long enough password", fleet.RoleAdmin)
 	v.must(err)
 	held, waiting := v.began(true), v.began(false)
+	v.exec(`UPDATE operations SET heartbeat_at = now() - interval '1 hour' WHERE id = $1`, held.ID) // as of an older backup
 	v.exec(`INSERT INTO sessions (token, data, expiry) VALUES ('t', 'x', now() + interval '1 day')`)
 
 	file := filepath.Join(t.TempDir(), "portolan.backup")
@@ -122,11 +123,11 @@ func TestBackupAndRestore(t *testing.T) {
 	// What was unfinished is worked at once more, by one worker; the job that was
 	// there for the one who held it opens nothing.
 	f := &finisher{db: other.DB}
-	queue, err := jobs.New(other.Pool(), jobs.Options{Runner: f, Sweeper: other.DB, TakeoverAfter: time.Second})
+	queue, err := jobs.New(other.Pool(), jobs.Options{Runner: f, Sweeper: other.DB, TakeoverAfter: time.Minute})
 	v.must(err)
 	other.Enqueue = queue.Enqueue
 	v.must(queue.Start(t.Context()))
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for other.count(`SELECT count(*) FROM operations WHERE state IN ('queued', 'running')`)+
 		other.count(`SELECT count(*) FROM river_job WHERE kind = 'operation' AND finalized_at IS NULL`) > 0 {
 		if time.Now().After(deadline) {

@@ -123,7 +123,7 @@ func (v *vault) command(ctx context.Context, keys string, args ...string) *exec.
 // says runs a command to its end and checks what it prints.
 func (v *vault) says(fails bool, keys string, args []string, want ...string) string {
 	v.Helper()
-	ctx, cancel := context.WithTimeout(v.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(v.Context(), 5*time.Minute)
 	defer cancel()
 	out, err := v.command(ctx, keys, args...).CombinedOutput()
 	if (err != nil) != fails {
@@ -231,7 +231,7 @@ func (v *vault) hold(number int) pgx.Tx {
 // waits returns when the rotation waits for a lock.
 func (v *vault) waits() {
 	v.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for v.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 0 {
 		if time.Now().After(deadline) {
 			v.Fatal("nothing waits")
