@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -112,7 +113,24 @@ func (c *cluster) save() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(c.path("cluster.json"), append(data, '\n'), 0o600)
+	return replaceFile(c.path("cluster.json"), append(data, '\n'))
+}
+
+// replaceFile writes a whole file or none: a reader may be watching.
+func replaceFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+strings.TrimPrefix(filepath.Base(path), ".")+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(temporary.Name()) }()
+	if _, err := temporary.Write(data); err != nil {
+		_ = temporary.Close()
+		return err
+	}
+	if err := temporary.Close(); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), path)
 }
 
 // path is a path in the cluster's folder.

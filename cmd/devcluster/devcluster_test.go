@@ -78,7 +78,7 @@ func (b *bench) run(args ...string) string {
 
 func (b *bench) up(name string, args ...string) {
 	b.t.Helper()
-	b.run(append([]string{"up", "--name", name, "--while-pid", fmt.Sprint(os.Getpid())}, args...)...)
+	b.run(append([]string{"up", "--name", name, "--while-pid", fmt.Sprint(os.Getpid()), "--timeout", "5m"}, args...)...)
 }
 
 func (b *bench) client(kubeconfig string) kubernetes.Interface {
@@ -94,13 +94,19 @@ func (b *bench) client(kubeconfig string) kubernetes.Interface {
 	return client
 }
 
-// eventually fails the test if done does not come true in good time.
+// eventually fails the test if done does not come true in good time. An error
+// may pass.
 func (b *bench) eventually(what string, done func() (bool, error)) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 3*time.Minute)
 	defer cancel()
-	if err := poll(ctx, 50*time.Millisecond, done); err != nil {
-		b.t.Fatalf("waiting for %s: %v", what, err)
+	var latest error
+	err := poll(ctx, 50*time.Millisecond, func() (ok bool, _ error) {
+		ok, latest = done()
+		return ok && latest == nil, nil
+	})
+	if err != nil {
+		b.t.Fatalf("waiting for %s: %v, %v", what, err, latest)
 	}
 }
 
@@ -132,13 +138,19 @@ func (b *bench) nothingLeft(name string) {
 	}
 }
 
-func (b *bench) supervisor(name string) int {
+// crash kills the process that runs the others.
+func (b *bench) crash(name string) {
 	b.t.Helper()
-	var pid int
-	data, err := os.ReadFile(filepath.Join(b.dir, name, "pids", "supervisor"))
-	if err == nil {
-		_, err = fmt.Sscan(string(data), &pid)
+	pid := b.pid(name, "supervisor")
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		b.t.Fatal(err)
 	}
+	<-ended(pid)
+}
+
+func (b *bench) pid(name, program string) int {
+	b.t.Helper()
+	pid, err := (&cluster{dir: filepath.Join(b.dir, name)}).pid(program)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -171,10 +183,19 @@ func TestUpAndDown(t *testing.T) {
 		t.Errorf("list says %q", output)
 	}
 
-	// After a crash the next up starts anew.
-	if err := syscall.Kill(b.supervisor("one"), syscall.SIGKILL); err != nil {
+	// One that is slow to answer is somebody's nevertheless.
+	apiserver := b.pid("one", "kube-apiserver")
+	if err := syscall.Kill(apiserver, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	goesOn := time.AfterFunc(5*time.Second, func() { _ = syscall.Kill(apiserver, syscall.SIGCONT) })
+	defer goesOn.Stop()
+	if output := b.run("up", "--name", "one", "--while-pid", fmt.Sprint(os.Getpid())); !strings.Contains(output, "already up") {
+		t.Errorf("an up of a slow cluster says %q", output)
+	}
+
+	// After a crash the next up starts anew.
+	b.crash("one")
 	b.up("one", "--kubeconfig", kubeconfig)
 	pods, err := b.client(kubeconfig).CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 	if err != nil || len(pods.Items) != 0 {
@@ -196,7 +217,7 @@ func TestEndsWithProcess(t *testing.T) {
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b.run("up", "--name", "tied", "--profile", "eks", "--while-pid", fmt.Sprint(process.Process.Pid))
+	b.run("up", "--name", "tied", "--profile", "eks", "--timeout", "5m", "--while-pid", fmt.Sprint(process.Process.Pid))
 	if err := process.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -335,14 +356,18 @@ func TestContainerdNode(t *testing.T) {
 		_ = answer.Body.Close()
 		return strings.Contains(string(body), "version 1"), err
 	})
+	b.eventually("ready pods", func() (bool, error) {
+		d, err := client.AppsV1().Deployments("default").Get(t.Context(), "web", metav1.GetOptions{})
+		return err == nil && d.Status.ReadyReplicas == 2, err
+	})
 	pods, err := client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs, err := client.CoreV1().Pods("default").GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
-	if err != nil || !bytes.Contains(logs, []byte("listening on")) {
-		t.Errorf("logs: %v: %s", err, logs)
-	}
+	b.eventually("its log", func() (bool, error) {
+		logs, err := client.CoreV1().Pods("default").GetLogs(pods.Items[0].Name, &corev1.PodLogOptions{}).DoRaw(t.Context())
+		return bytes.Contains(logs, []byte("listening on")), err
+	})
 	shell := execSelf("kubectl", "--name", "real", "--dir", b.dir, "--",
 		"exec", pods.Items[0].Name, "--", "sh", "-c", "echo $((6*7)) from a shell; touch /data/x")
 	if output, err := shell.CombinedOutput(); err != nil || !bytes.Contains(output, []byte("42 from a shell")) {
@@ -353,7 +378,7 @@ func TestContainerdNode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	scale.Spec.Replicas = 0
+	scale.Spec.Replicas, scale.ResourceVersion = 0, "" // its status may change meanwhile
 	if _, err := client.AppsV1().Deployments("default").UpdateScale(t.Context(), "web", scale, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -369,18 +394,16 @@ func TestContainerdNode(t *testing.T) {
 		return err != nil, nil
 	})
 
-	scale.Spec.Replicas, scale.ResourceVersion = 2, ""
+	scale.Spec.Replicas = 2
 	if _, err := client.AppsV1().Deployments("default").UpdateScale(t.Context(), "web", scale, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually("pods to come back", func() (bool, error) {
 		d, err := client.AppsV1().Deployments("default").Get(t.Context(), "web", metav1.GetOptions{})
-		return err == nil && d.Status.ReadyReplicas == 2, err
+		return err == nil && d.Status.ObservedGeneration >= d.Generation && d.Status.ReadyReplicas == 2, err
 	})
 	// A crash with pods running must leave as little as an orderly end.
-	if err := syscall.Kill(b.supervisor("real"), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	b.crash("real")
 	b.run("down", "--name", "real")
 	b.nothingLeft("real")
 }

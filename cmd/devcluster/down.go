@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"text/tabwriter"
+	"time"
 )
 
 // downCommand ends a cluster.
@@ -58,7 +59,7 @@ func (l *listCommand) Run() error {
 			continue
 		}
 		state := "broken"
-		if c.healthy(context.Background()) {
+		if c.healthy(context.Background(), 30*time.Second) {
 			state = "ready"
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", c.Name, c.Profile, c.Nodes, state, c.server())

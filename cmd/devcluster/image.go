@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,11 +44,19 @@ func (c *cluster) importImages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("waiting for containerd: %w", err)
 	}
-	importing := exec.CommandContext(ctx, "ctr", "--address", c.containerdSocket(), "--namespace", "k8s.io",
-		"images", "import", archive)
-	importing.Env = memberEnvironment(c.dir)
-	if output, err := importing.CombinedOutput(); err != nil {
-		return fmt.Errorf("importing the demo image: %w: %s", err, bytes.TrimSpace(output))
+	var failed error
+	err = poll(ctx, 500*time.Millisecond, func() (bool, error) { // its socket is there before it serves
+		importing := exec.CommandContext(ctx, "ctr", "--address", c.containerdSocket(), "--namespace", "k8s.io",
+			"images", "import", archive)
+		importing.Env = memberEnvironment(c.dir)
+		output, err := importing.CombinedOutput()
+		if err != nil {
+			failed = fmt.Errorf("importing the demo image: %w: %s", err, bytes.TrimSpace(output))
+		}
+		return err == nil, nil
+	})
+	if err != nil {
+		return errors.Join(err, failed)
 	}
 	return nil
 }

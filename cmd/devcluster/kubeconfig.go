@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -110,7 +109,7 @@ func (c *cluster) writeTokens() error {
 	return os.WriteFile(c.path("pki", "tokens.csv"), []byte(line), 0o600)
 }
 
-// writeKubeconfig writes a whole file or none: a reader may be watching.
+// writeKubeconfig writes a whole file or none, in a folder that it makes.
 func writeKubeconfig(path string, config *api.Config) error {
 	data, err := clientcmd.Write(*config)
 	if err != nil {
@@ -119,17 +118,5 @@ func writeKubeconfig(path string, config *api.Config) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+strings.TrimPrefix(filepath.Base(path), ".")+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(temporary.Name()) }()
-	if _, err := temporary.Write(data); err != nil {
-		_ = temporary.Close()
-		return err
-	}
-	if err := temporary.Close(); err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), path)
+	return replaceFile(path, data)
 }

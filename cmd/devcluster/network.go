@@ -120,7 +120,7 @@ func forward(listener net.Listener, network, address string) {
 		}
 		go func() {
 			defer func() { _ = accepted.Close() }()
-			dialled, err := net.DialTimeout(network, address, 5*time.Second)
+			dialled, err := net.DialTimeout(network, address, 30*time.Second)
 			if err != nil {
 				return
 			}

@@ -59,7 +59,7 @@ func (n *nodeCommand) Run() error {
 
 // runNode brings the network up and starts what speaks to the API server.
 func (c *cluster) runNode(r *runner) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	if err := c.configureNetwork(ctx); err != nil {
 		return err

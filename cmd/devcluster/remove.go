@@ -22,13 +22,13 @@ import (
 // Pods, mounts and networks are all inside the node's namespaces, so they go
 // with its first process; cgroups and the folder stay until removed here.
 func removeCluster(dir string) error {
-	if err := endMembers(dir, 15*time.Second); err != nil {
+	if err := endMembers(dir, time.Minute); err != nil {
 		return err
 	}
 	if err := removeDevice("devc-" + clusterID(dir)); err != nil {
 		return err
 	}
-	if err := removeCgroups(dir, 10*time.Second); err != nil {
+	if err := removeCgroups(dir, time.Minute); err != nil {
 		return err
 	}
 	if c, err := loadClusterAt(dir); err == nil && c.Kubeconfig != "" {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -120,6 +121,15 @@ func (r *runner) launch(p program) error {
 // recordPID keeps a program's process id, for people and tests.
 func (c *cluster) recordPID(name string, pid int) error {
 	return os.WriteFile(c.path("pids", name), fmt.Appendln(nil, pid), 0o600)
+}
+
+// pid returns what recordPID kept, also of a program that has ended.
+func (c *cluster) pid(name string) (int, error) {
+	data, err := os.ReadFile(c.path("pids", name))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
 }
 
 // reap waits for children until there are none, and reports those that should

@@ -113,24 +113,32 @@ func (c *cluster) restConfig() (*rest.Config, error) {
 
 // waitReadyz waits until the API server says it is ready.
 func (c *cluster) waitReadyz(ctx context.Context) error {
+	return poll(ctx, 50*time.Millisecond, func() (bool, error) { return c.answers(ctx), nil })
+}
+
+// answers says whether the API server says that it is ready.
+func (c *cluster) answers(ctx context.Context) bool {
 	ca, err := os.ReadFile(c.path("pki", "ca.crt"))
 	if err != nil {
-		return err
+		return false
 	}
 	trusted := x509.NewCertPool()
 	trusted.AppendCertsFromPEM(ca)
 	client := &http.Client{
-		Timeout:   2 * time.Second,
+		Timeout:   15 * time.Second, // it may be busy, and says so in its own time
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}},
 	}
 	defer client.CloseIdleConnections()
-	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
-		response, err := client.Get(c.server() + "/readyz")
-		if err != nil {
-			return false, nil
-		}
-		return response.StatusCode == http.StatusOK, response.Body.Close()
-	})
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server()+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
 }
 
 // poll calls done now and then until it says so, fails, or ctx ends.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -47,7 +48,7 @@ func (u *upCommand) Run() error {
 	defer cancel()
 
 	begun := time.Now()
-	if old, err := loadClusterAt(dir); err == nil && old.healthy(ctx) {
+	if old, err := loadClusterAt(dir); err == nil && old.healthy(ctx, u.Timeout/2) {
 		return u.keep(old)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
@@ -82,14 +83,31 @@ func (u *upCommand) keep(c *cluster) error {
 	return nil
 }
 
-// healthy says whether the cluster was ready once and still answers.
-func (c *cluster) healthy(ctx context.Context) bool {
-	if pids, err := members(c.dir); err != nil || len(pids) == 0 || !c.Ready {
+// healthy says whether the cluster was ready once, still runs, and answers
+// within patience: on a busy machine that takes a while, and others use it.
+func (c *cluster) healthy(ctx context.Context, patience time.Duration) bool {
+	if !c.Ready || !c.supervised() {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return c.waitReadyz(ctx) == nil
+	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		if !c.supervised() {
+			return false, errNoCluster
+		}
+		return c.answers(ctx), nil
+	}) == nil
+}
+
+// supervised says whether the process that runs the others is there: without it
+// they end.
+func (c *cluster) supervised() bool {
+	pid, err := c.pid("supervisor")
+	if err != nil {
+		return false
+	}
+	pids, err := members(c.dir)
+	return err == nil && slices.Contains(pids, pid)
 }
 
 func (c *cluster) up(ctx context.Context) error {
