@@ -3,6 +3,7 @@ package adapter
 import (
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -100,10 +101,15 @@ func TestB10_DeploySucceedsOnlyWhenAllIsAvailableAndReachable(t *testing.T) {
 func TestB10_DeployDoesNotSucceedWhileAPodIsNotReady(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "k3s", "containerd")
-	w.use(w.raw, Options{RolloutDeadline: 20 * time.Second})
+	w.use(w.raw, Options{RolloutDeadline: 3 * time.Second})
 	wl, spec := w.demo("sick")
 	spec.Env = []fleet.EnvVar{{Name: "HANG", Value: "true"}}
-	s := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	rest := w.made(wl, spec)
+	eventually(t, "its container runs", func() bool {
+		pods := w.pods(wl)
+		return len(pods) == 1 && len(pods[0].Status.ContainerStatuses) == 1 && pods[0].Status.ContainerStatuses[0].State.Running != nil
+	})
+	s := w.drive(rest, wl, spec, nil)
 	if f := s.failure(); f == nil || f.Reason != "NotReady" || f.Object == "" {
 		t.Fatalf("ended with %v", s.err)
 	}
@@ -202,9 +208,20 @@ func TestB11_ServicePerExposureMode(t *testing.T) {
 			t.Fatalf("node-port made %+v", svc.Spec)
 		}
 
+		// Of the node ports that nobody gets who has not asked for one (KEP-3668),
+		// because tests of other packages take others at any time.
+		const first, n = 30030, 56
+		port := int32(rand.IntN(n))
+		eventually(t, "a fixed node port is free", func() bool {
+			port = (port + 1) % n
+			w.cluster.Exposure.RuntimeNodePort = first + port
+			apply()
+			free = w.service(wl).Spec.Ports[0].NodePort
+			return free == first+port
+		})
+
 		// A taken node port gives way to a free one, and says so.
 		other, otherSpec := w.demo("other")
-		w.cluster.Exposure.RuntimeNodePort = free
 		s := w.apply(other, otherSpec)
 		if got := w.service(other).Spec.Ports[0].NodePort; got == 0 || got == free {
 			t.Errorf("the taken node port %d became %d", free, got)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -122,7 +124,8 @@ func TestB15_RestartChangesOnlyTheRestartAnnotation(t *testing.T) {
 		}
 		eventually(t, "that change is rolled out", func() bool {
 			d := w.deployment(wl)
-			return d.Status.ObservedGeneration == d.Generation && d.Status.AvailableReplicas == 1 && d.Status.Replicas == 1 && len(w.pods(wl)) == 1
+			return d.Status.ObservedGeneration == d.Generation && d.Status.UpdatedReplicas == 1 && d.Status.AvailableReplicas == 1 &&
+				d.Status.Replicas == 1 && len(w.pods(wl)) == 1
 		})
 		before, pods := w.deployment(wl), w.pods(wl)
 
@@ -268,6 +271,16 @@ func (w *world) as(t *testing.T, keep func(fleet.Permission) bool) {
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	may := role.Rules[0]
+	eventually(t, "the API server's authoriser has seen the role", func() bool {
+		review, err := w.look.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: "system:serviceaccount:" + ns + ":portolan",
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: ns, Group: may.APIGroups[0], Resource: may.Resources[0], Verb: may.Verbs[0],
+			},
+		}}, metav1.CreateOptions{})
+		return err == nil && review.Status.Allowed
+	})
 	w.use(raw, Options{})
 }
 
@@ -310,7 +323,16 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 		wl, spec := w.demo("crash")
 		// Its health check keeps it from being ready for the moment that it runs.
 		spec.Env = []fleet.EnvVar{{Name: "CRASH", Value: "true"}}
-		f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
+		rest := w.made(wl, spec)
+		eventually(t, "it has crashed, and what is known of that has come", func() bool {
+			pods := w.pods(wl)
+			if len(pods) != 1 || len(pods[0].Status.ContainerStatuses) != 1 || pods[0].Status.ContainerStatuses[0].RestartCount == 0 {
+				return false
+			}
+			text, err := w.look.CoreV1().Pods(wl.Namespace).GetLogs(pods[0].Name, &corev1.PodLogOptions{Previous: true}).DoRaw(t.Context())
+			return err == nil && strings.Contains(string(text), "fatal: cannot go on") && w.tells(wl, "Started")
+		})
+		f := w.drive(rest, wl, spec, nil).failure()
 		if f == nil || f.Reason != "CrashLoopBackOff" || !strings.HasPrefix(f.Object, "Pod/crash-") || len(f.Events) == 0 ||
 			!strings.Contains(strings.Join(f.Logs, "\n"), "fatal: cannot go on") {
 			t.Fatalf("ended with %+v", f)
@@ -333,7 +355,9 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 		w.use(w.raw, Options{UnschedulableAfter: 1})
 		wl, spec := w.demo("big")
 		spec.NodeSelector = map[string]string{"no.such/label": "x"}
-		f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
+		rest := w.made(wl, spec)
+		eventually(t, "the scheduler tells of it", func() bool { return w.tells(wl, "FailedScheduling") })
+		f := w.drive(rest, wl, spec, nil).failure()
 		if f == nil || f.Reason != "Unschedulable" || len(f.Events) == 0 {
 			t.Fatalf("ended with %+v", f)
 		}
@@ -349,8 +373,13 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, "the quota counts", func() bool {
-				q, err := w.look.CoreV1().ResourceQuotas(w.cluster.Namespace).Get(t.Context(), "tight", metav1.GetOptions{})
-				return err == nil && len(q.Status.Hard) > 0
+				_, err := w.look.CoreV1().Pods(w.cluster.Namespace).Create(t.Context(), &corev1.Pod{
+					ObjectMeta: metav1.ObjectMeta{Name: "over"},
+					Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "over", Image: "over", Resources: corev1.ResourceRequirements{
+						Limits: corev1.ResourceList{"memory": resource.MustParse("2Mi")},
+					}}}},
+				}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+				return err != nil && strings.Contains(err.Error(), "exceeded quota")
 			})
 			wl, spec := w.demo("big")
 			wl.Kind, spec.Kind = kind, kind
@@ -360,6 +389,16 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 			}
 		}
 	})
+}
+
+// tells reports whether an event with that reason is there about a pod of the workload.
+func (w *world) tells(wl *fleet.Workload, reason string) bool {
+	w.t.Helper()
+	list, err := w.look.CoreV1().Events(wl.Namespace).List(w.t.Context(), metav1.ListOptions{FieldSelector: "reason=" + reason})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return slices.ContainsFunc(list.Items, func(e corev1.Event) bool { return strings.HasPrefix(e.InvolvedObject.Name, wl.Name+"-") })
 }
 
 func TestNoStepIsDoneInAnotherCluster(t *testing.T) {

@@ -39,10 +39,10 @@ type reading struct {
 // until reads until enough says so.
 func (r *reading) until(t *testing.T, s *LogStream, enough func(*reading) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
-	defer cancel()
 	for !enough(r) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		b, err := s.Next(ctx)
+		cancel()
 		if errors.Is(err, io.EOF) {
 			t.Fatalf("the log has ended after %d lines, notes %v", len(r.lines), r.notes)
 		}
@@ -94,16 +94,43 @@ func printer(t *testing.T) (*world, *fleet.Workload, *fleet.Spec) {
 // print asks the workload to print n numbered lines.
 func (w *world) print(wl *fleet.Workload, n int) {
 	w.t.Helper()
+	w.printing(wl, n)()
+}
+
+// printing asks the workload to print n numbered lines, and returns what waits
+// until it has.
+func (w *world) printing(wl *fleet.Workload, n int) (wait func()) {
+	w.t.Helper()
 	url := fmt.Sprintf("http://127.0.0.1:%d/print?lines=%d", w.service(wl).Spec.Ports[0].NodePort, n)
-	eventually(w.t, "the workload prints", func() bool {
-		resp, err := http.Get(url)
-		if err != nil {
-			return false
+	// A connection each: over one that is used again a request may be sent twice.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	printed := make(chan error, 1)
+	go func() {
+		again := time.NewTicker(50 * time.Millisecond)
+		defer again.Stop()
+		for began := time.Now(); ; <-again.C {
+			resp, err := client.Get(url)
+			if err == nil {
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode == http.StatusOK {
+					printed <- nil
+					return
+				}
+				err = errors.New(resp.Status)
+			}
+			if w.t.Context().Err() != nil || time.Since(began) > patience {
+				printed <- err
+				return
+			}
 		}
-		defer resp.Body.Close()
-		_, _ = io.Copy(io.Discard, resp.Body)
-		return resp.StatusCode == http.StatusOK
-	})
+	}()
+	return func() {
+		w.t.Helper()
+		if err := <-printed; err != nil {
+			w.t.Fatalf("the workload does not print: %v", err)
+		}
+	}
 }
 
 // numbered returns the numbers of "line i of n" lines in the order they came.
@@ -222,8 +249,9 @@ func TestASlowViewerIsToldWhatItMissed(t *testing.T) {
 	f.until(t, fast, func(r *reading) bool { return r.has("listening on") })
 	s.until(t, slow, func(r *reading) bool { return r.has("listening on") })
 	before := len(f.lines) - len(s.lines)
-	go w.print(wl, 30000)
+	printed := w.printing(wl, 30000)
 	f.until(t, fast, func(r *reading) bool { return r.has(last(30000)) })
+	printed()
 	s.until(t, slow, func(r *reading) bool { return r.has(last(30000)) })
 	if got := len(s.lines) + s.missed; s.missed == 0 || got != len(f.lines)+f.missed-before {
 		t.Errorf("the slow viewer has %d lines and missed %d of %d", len(s.lines), s.missed, len(f.lines)+f.missed)
@@ -302,7 +330,7 @@ func TestLogsFollowPodsThroughRestartsAndReplacement(t *testing.T) {
 		return strings.Contains(notes, "Pod "+pod+" has ended") && strings.Contains(notes, "has started")
 	})
 	// A log of one pod ends with it.
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for {
 		if _, err := one.Next(ctx); errors.Is(err, io.EOF) {
@@ -330,9 +358,10 @@ func TestLogReadingIsAsFastAsKubectl(t *testing.T) {
 	var r reading
 	r.until(t, s, func(r *reading) bool { return r.has("listening on") })
 	began := time.Now()
-	go w.print(wl, n)
+	printed := w.printing(wl, n)
 	r.until(t, s, func(r *reading) bool { return r.has(last(n)) })
 	took := time.Since(began)
+	printed()
 	t.Logf("%d lines in %s: %.0f a second; missed %d, gaps %v", n, took, n/took.Seconds(), r.missed, r.gaps)
 	if len(r.gaps) == 0 && r.missed == 0 {
 		wantAll(t, r.lines, n)

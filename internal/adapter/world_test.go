@@ -66,7 +66,7 @@ func newWorld(t *testing.T, profile, nodes string) *world {
 	if profile == "k3s" {
 		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureNodePort, RuntimeHost: "127.0.0.1"}
 	} else {
-		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureLoadBalancer, LoadBalancerTimeout: time.Minute}
+		w.cluster.Exposure = fleet.Exposure{Mode: fleet.ExposureLoadBalancer, LoadBalancerTimeout: patience}
 	}
 	w.use(raw, Options{})
 	return w
@@ -134,7 +134,7 @@ func newOperation(verb fleet.Verb, wl *fleet.Workload, params fleet.Params) flee
 func (w *world) drive(op fleet.Operation, wl *fleet.Workload, spec *fleet.Spec, secrets map[string]string) *story {
 	w.t.Helper()
 	s := &story{operation: op}
-	ctx, cancel := context.WithTimeout(w.t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	for i := range op.Steps {
 		step := op.Steps[i]
@@ -165,6 +165,20 @@ func (w *world) drive(op fleet.Operation, wl *fleet.Workload, spec *fleet.Spec, 
 		}
 	}
 	return s
+}
+
+// made drives a deployment until its objects are there, and returns what is left
+// of it: to wait for the rollout.
+func (w *world) made(wl *fleet.Workload, spec *fleet.Spec) fleet.Operation {
+	w.t.Helper()
+	op := newOperation(fleet.VerbDeploy, wl, fleet.Params{})
+	at := slices.IndexFunc(op.Steps, func(s fleet.Step) bool { return s.Name == fleet.StepRollout })
+	first, rest := op, op
+	first.Steps, rest.Steps = op.Steps[:at], op.Steps[at:]
+	if s := w.drive(first, wl, spec, nil); s.err != nil {
+		w.t.Fatal(describe(s.err))
+	}
+	return rest
 }
 
 // must drives an operation that has to succeed.
@@ -212,10 +226,13 @@ func (w *world) pods(wl *fleet.Workload) []corev1.Pod {
 	return list.Items
 }
 
+// patience is how long a busy machine may take for what is sure to come.
+const patience = 5 * time.Minute
+
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, yes func() bool) {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !yes() {

@@ -50,7 +50,7 @@ func Kubeconfig(t testing.TB, profile, nodes string) (path string, raw []byte) {
 	}
 	name := Name(profile, nodes)
 	// Idempotent and locked: tests that ask at once wait for the first.
-	devcluster(t, "up", "--name", name, "--profile", profile, "--nodes", nodes, "--timeout", "180s")
+	devcluster(t, "up", "--name", name, "--profile", profile, "--nodes", nodes, "--timeout", "6m")
 	raw = devcluster(t, "kubeconfig", "--name", name)
 	path = filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
@@ -62,7 +62,7 @@ func Kubeconfig(t testing.TB, profile, nodes string) (path string, raw []byte) {
 // devcluster runs bin/devcluster and returns what it printed.
 func devcluster(t testing.TB, args ...string) []byte {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // with the wait for those who ask for the same
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, filepath.Join(moduleRoot(t), "bin", "devcluster"), args...)
@@ -132,7 +132,7 @@ func Namespace(t testing.TB, client kubernetes.Interface) string {
 // It does not wait until it is gone.
 func DeleteNamespace(t testing.TB, client kubernetes.Interface, name string) {
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		now := int64(0)
 		if err := client.CoreV1().Namespaces().Delete(ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
@@ -216,7 +216,7 @@ func OIDCKubeconfig(t testing.TB, profile, nodes, subject string, good time.Dura
 		if err == nil {
 			return made(good)
 		}
-		if time.Since(began) > time.Minute {
+		if time.Since(began) > 3*time.Minute {
 			t.Fatalf("ID tokens are not taken: %v", err)
 		}
 	}

@@ -20,6 +20,7 @@ type FaultProxy struct {
 	mu      sync.Mutex
 	mode    mode
 	delay   time.Duration
+	left    int           // bytes from the server until it is a black hole; 0 = any number
 	changed chan struct{} // closed when mode changes
 	conns   map[net.Conn]bool
 	closed  bool
@@ -90,6 +91,15 @@ func (p *FaultProxy) Addr() string { return p.listener.Addr().String() }
 // go on where they stood; those that were reset are gone.
 func (p *FaultProxy) Restore() { p.set(passing, 0) }
 
+// RestoreFor passes everything again until n bytes, or a little more, have come
+// from the server, and is a black hole from then on.
+func (p *FaultProxy) RestoreFor(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.change(passing, 0)
+	p.left = n
+}
+
 // Delay passes everything, each piece d later.
 func (p *FaultProxy) Delay(d time.Duration) { p.set(passing, d) }
 
@@ -101,9 +111,7 @@ func (p *FaultProxy) Reset() { p.set(resetting, 0) }
 
 func (p *FaultProxy) set(m mode, delay time.Duration) {
 	p.mu.Lock()
-	p.mode, p.delay = m, delay
-	close(p.changed)
-	p.changed = make(chan struct{})
+	p.change(m, delay)
 	var ending []net.Conn
 	if m == resetting {
 		for conn := range p.conns {
@@ -113,6 +121,25 @@ func (p *FaultProxy) set(m mode, delay time.Duration) {
 	p.mu.Unlock()
 	for _, conn := range ending {
 		reset(conn)
+	}
+}
+
+// change sets the mode; p.mu is held.
+func (p *FaultProxy) change(m mode, delay time.Duration) {
+	p.mode, p.delay, p.left = m, delay, 0
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// spend counts bytes that have come from the server.
+func (p *FaultProxy) spend(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left == 0 {
+		return
+	}
+	if p.left -= n; p.left <= 0 {
+		p.change(blackHole, 0)
 	}
 }
 
@@ -162,7 +189,7 @@ func (p *FaultProxy) serve(down net.Conn) {
 	if !p.gate() {
 		return
 	}
-	up, err := net.DialTimeout("tcp", p.upstream, 5*time.Second)
+	up, err := net.DialTimeout("tcp", p.upstream, 30*time.Second)
 	if err != nil {
 		reset(down)
 		return
@@ -172,13 +199,14 @@ func (p *FaultProxy) serve(down net.Conn) {
 	}
 	defer p.drop(up)
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(up, down) })
-	p.copy(down, up)
+	both.Go(func() { p.copy(up, down, func(int) {}) })
+	p.copy(down, up, p.spend)
 	both.Wait()
 }
 
-// copy forwards one direction; an end of it is passed on as one.
-func (p *FaultProxy) copy(to, from net.Conn) {
+// copy forwards one direction and tells passed how much; an end of it is passed
+// on as one.
+func (p *FaultProxy) copy(to, from net.Conn, passed func(int)) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -190,6 +218,7 @@ func (p *FaultProxy) copy(to, from net.Conn) {
 				reset(from)
 				return
 			}
+			passed(n)
 		}
 		if err != nil {
 			if p.gate() {
