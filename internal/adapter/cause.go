@@ -60,7 +60,7 @@ func (j *job) cause(ctx context.Context, s live.Sight) *fleet.Failure {
 // patience: a registry may hiccup and a node may come.
 func (j *job) final(s live.Sight, t *live.Trouble) bool {
 	if t.Pod == nil { // the controller may not make pods
-		return j.settled(s, 15*time.Second) && !j.early(t.Message)
+		return j.settled(s, 15*time.Second) && !j.early(t.Message, j.now())
 	}
 	age := j.now().Sub(t.Pod.CreationTimestamp)
 	switch t.Reason {
@@ -84,12 +84,12 @@ func (j *job) final(s live.Sight, t *live.Trouble) bool {
 // they may be, for what pods in a new namespace cannot be without.
 const controllersAfter = 2 * time.Minute
 
-// early reports whether a refusal to make pods is only for want of the service
-// account of the namespace, or of the first count of a quota there, in the words
-// of the API server's admission.
-func (j *job) early(refusal string) bool {
+// early reports whether a refusal to make pods at a time is only for want of the
+// service account of the namespace, or of the first count of a quota there, in
+// the words of the API server's admission.
+func (j *job) early(refusal string, at time.Time) bool {
 	wanting := strings.Contains(refusal, "error looking up service account") || strings.Contains(refusal, "status unknown for quota")
-	return wanting && j.now().Sub(j.Step.StartedAt) < controllersAfter
+	return wanting && at.Sub(j.Step.StartedAt) < controllersAfter
 }
 
 // settled reports whether a refusal to make pods is of this rollout, not left
@@ -123,7 +123,7 @@ func (j *job) stalled(ctx context.Context, s live.Sight) *fleet.Failure {
 		return nil
 	}
 	for _, e := range j.eventsOf(ctx, s.Controller.UID) {
-		if e.Reason == "FailedCreate" && !j.early(e.Message) && !eventTime(e).Before(j.Step.StartedAt.Truncate(time.Second)) {
+		if e.Reason == "FailedCreate" && !j.early(e.Message, eventTime(e)) && !eventTime(e).Before(j.Step.StartedAt.Truncate(time.Second)) {
 			return &fleet.Failure{Reason: e.Reason, Object: object, Message: e.Message, Remedy: remedies["FailedCreate"], Events: []string{eventLine(e)}}
 		}
 	}
@@ -155,7 +155,7 @@ func (j *job) notNewest(ctx context.Context, s live.Sight) func(*live.Pod) bool 
 const (
 	evidenceEvents = 5
 	evidenceLines  = 20
-	evidenceTime   = 5 * time.Second
+	evidenceTime   = 15 * time.Second
 )
 
 // evidence adds the last events and log lines of what is in trouble. What

@@ -50,6 +50,9 @@ func (e *earlier) read(ctx context.Context, see func([]line) error) mark {
 // fresh reads as many lines as the query asks for.
 func (e *earlier) fresh(ctx context.Context, see func([]line) error) mark {
 	lines, err := e.source.tail(ctx, e.query, corev1.PodLogOptions{})
+	if err != nil && e.until != (mark{}) && ctx.Err() == nil {
+		e.tellUnread(ctx)
+	}
 	if err != nil && len(lines) == 0 {
 		if !apierrors.IsBadRequest(err) && !apierrors.IsNotFound(err) { // else it has not started
 			tail := int64(e.query.Tail)
@@ -124,9 +127,14 @@ func (e *earlier) stream(ctx context.Context, o corev1.PodLogOptions, skip *skip
 	case err == nil && skip.state == skipping && !o.Previous:
 		_ = show(skip.end())
 	case err != nil && !errors.Is(err, errReached) && e.until != (mark{}) && ctx.Err() == nil:
-		_ = e.put(ctx, item{source: e.source, gap: "Lines are missing here: the earlier part of the log could not be read."})
+		e.tellUnread(ctx)
 	}
 	return last
+}
+
+// tellUnread says that lines before those of the feed could not be read.
+func (e *earlier) tellUnread(ctx context.Context) {
+	_ = e.put(ctx, item{source: e.source, gap: "Lines are missing here: the earlier part of the log could not be read."})
 }
 
 // upTo returns the lines that are not the feed's, and whether they are all.

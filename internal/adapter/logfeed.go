@@ -133,6 +133,7 @@ type feed struct {
 	newest   int64 // the latest time of a line of this run, or of the one that the feed began after
 	begins   int64 // when the first line of the log's file was printed, as last seen; see logrotation.go
 	gapAt    int64 // the time of the first line after the last gap that was told of
+	looking  bool  // what has come may be of another run
 	taps     map[*tap]bool
 	finished bool
 }
@@ -261,7 +262,7 @@ func (f *feed) tell(it item) {
 func (f *feed) run(ctx context.Context) {
 	defer f.finish(ctx)
 	const soon = 200 * time.Millisecond
-	wait, lost, refused := soon, false, 0
+	wait, lost, refused := soon, false, 0 // refused: how often in a row it was answered that the log cannot be read
 	for ctx.Err() == nil {
 		opened := time.Now()
 		err := f.follow(ctx)
@@ -269,9 +270,14 @@ func (f *feed) run(ctx context.Context) {
 			return
 		}
 		state, inspectErr := f.inspect(ctx)
+		if answered(err) && (state.running || state.ended) {
+			refused++
+		} else {
+			refused = 0
+		}
 		switch {
-		case inspectErr == nil && state.ended:
-			return
+		case inspectErr == nil && state.ended && (err == nil || state.gone || refused >= maxRefused):
+			return // else the end of what it has said is still to be read
 		case inspectErr == nil && !state.running:
 			wait = min(max(wait, soon), time.Second) // between two runs
 		case err == nil && inspectErr == nil:
@@ -285,12 +291,8 @@ func (f *feed) run(ctx context.Context) {
 		} else if api := f.source.renewal(ctx); api != nil {
 			f.source.api = api // the credential may have been replaced
 		}
-		if err != nil && state.running && time.Since(opened) < time.Second {
-			if refused++; refused == 3 {
-				f.note("The log of " + f.source.pod + " cannot be read: " + apiMessage(err) + " Trying again.")
-			}
-		} else {
-			refused = 0
+		if refused == maxRefused {
+			f.note("The log of " + f.source.pod + " cannot be read: " + apiMessage(err) + " Trying again.")
 		}
 		if time.Since(opened) > f.opts.LogReconnectInterval {
 			wait = soon
@@ -301,6 +303,17 @@ func (f *feed) run(ctx context.Context) {
 		}
 		wait = min(2*wait, f.opts.LogReconnectInterval)
 	}
+}
+
+// maxRefused is how often a log must be refused in a row to be told of.
+const maxRefused = 3
+
+// answered reports whether an error is what the API server or the node says of a
+// log, not that they were not reached.
+func answered(err error) bool {
+	var status apierrors.APIStatus
+	var message nodeMessage
+	return errors.As(err, &status) || errors.As(err, &message)
 }
 
 func (f *feed) note(text string) {
@@ -323,8 +336,8 @@ func (f *feed) finish(ctx context.Context) {
 }
 
 type containerState struct {
-	ended, running bool
-	restarts       int32
+	ended, gone, running bool
+	restarts             int32
 }
 
 // inspect looks how the container is.
@@ -335,11 +348,11 @@ func (f *feed) inspect(ctx context.Context) (containerState, error) {
 	err := live.Get(ctx, f.source.api, live.Pods, f.source.namespace, f.source.pod, &pod)
 	switch {
 	case apierrors.IsNotFound(err):
-		return containerState{ended: true}, nil
+		return containerState{ended: true, gone: true}, nil
 	case err != nil:
 		return containerState{}, err
 	case pod.UID != f.source.uid:
-		return containerState{ended: true}, nil
+		return containerState{ended: true, gone: true}, nil
 	}
 	s := containerState{}
 	status := pod.Container(f.source.container)
@@ -363,30 +376,29 @@ func (f *feed) follow(ctx context.Context) error {
 	skip := skipper{after: f.at}
 	known := f.restarts
 	f.mu.Unlock()
-	restarted := false
-	if state, err := f.inspect(ctx); err == nil && state.restarts != known {
-		restarted = true
+	state, err := f.inspect(ctx)
+	if err != nil || state.gone {
+		return err
+	}
+	restarted, looked := state.restarts != known, false
+	if restarted {
 		// Another run of the container has a log of its own. What the one
 		// before said last is read first.
 		if skip.after.at != 0 {
-			err := f.source.read(ctx, corev1.PodLogOptions{Previous: true, SinceTime: since(skip.after)}, func(b block) error {
-				f.pass(skip.pass(b.lines), "")
-				return nil
-			})
-			gap := ""
-			if err != nil && ctx.Err() == nil {
-				gap = "Lines may be missing here: the log before the restart cannot be read: " + apiMessage(err)
-			}
-			if skip.state == skipping {
-				f.pass(skip.end(), gap)
-			} else {
-				f.pass(nil, gap)
+			looked = true
+			found, err := f.passPrevious(ctx, skip.after)
+			switch {
+			case answered(err):
+				f.tellMissing(skip.after, "Lines may be missing here: the log before the restart cannot be read: "+apiMessage(err))
+			case err != nil:
+				return err
+			case found:
+				skip = skipper{}
 			}
 		}
 		f.mu.Lock()
 		f.restarts, f.begins, f.newest, f.received = state.restarts, 0, 0, 0
 		f.mu.Unlock()
-		skip = skipper{}
 	}
 	options := corev1.PodLogOptions{Follow: true, SinceTime: since(skip.after)}
 	if skip.after == (mark{}) && !restarted {
@@ -399,21 +411,28 @@ func (f *feed) follow(ctx context.Context) error {
 	defer cancel(nil)
 	var size int
 	last, arrived := skip.after.at, time.Now()
-	err := f.source.read(ctx, options, func(b block) error {
-		f.receive(b)
-		lines := b.lines
+	err = f.source.read(ctx, options, func(b block) error {
+		lines, gap := b.lines, ""
 		if skip.state == skipping {
 			lines = skip.pass(lines)
-			if skip.state == skipping {
-				return nil
-			}
 		}
-		gap := ""
 		if skip.state == skipMissed {
-			skip.state = skipFound
-			if !f.toldSince(skip.after) {
+			// The API server may not know yet that it is another run's log.
+			found := false
+			if !looked && !f.toldSince(skip.after) {
+				var err error
+				if found, err = f.passPrevious(ctx, skip.after); err != nil && !answered(err) {
+					return err
+				}
+			}
+			if !found && !f.toldSince(skip.after) {
 				gap = rotationGap
 			}
+			skip.state = skipFound
+		}
+		f.receive(b)
+		if skip.state == skipping {
+			return nil
 		}
 		// A node that cannot send as fast as the container prints goes on
 		// with the newest file when it gets there, and says nothing. It shows

@@ -135,7 +135,7 @@ func (s *LogStream) shed() bool {
 		if n := len(s.queue[i].lines); n > 0 {
 			s.missed += n
 			s.bytes -= s.queue[i].bytes
-			if s.queue[i].note == "" && i == 0 {
+			if s.queue[i].note == "" && s.queue[i].gap == "" && i == 0 {
 				s.queue[0] = item{}
 				s.queue = s.queue[1:]
 			} else {
@@ -149,7 +149,11 @@ func (s *LogStream) shed() bool {
 			if n := len(held[i].lines); n > 0 {
 				s.missed += n
 				s.bytes -= held[i].bytes
-				s.held[t] = held[i+1:]
+				if held[i].note == "" && held[i].gap == "" && i == 0 {
+					s.held[t] = held[1:]
+				} else {
+					held[i].lines, held[i].bytes = nil, 0
+				}
 				return true
 			}
 		}

@@ -86,7 +86,7 @@ func (f *feed) leftBehind(ctx context.Context) bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.newest == 0 {
+	if f.newest == 0 || f.looking {
 		return false
 	}
 	for f.newest < begins {
@@ -116,18 +116,25 @@ func (f *feed) idle(ctx context.Context) bool {
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
-	return received == f.received && ctx.Err() == nil
+	return received == f.received && !f.looking && ctx.Err() == nil
 }
 
 // noteEmptied tells the viewers that a log which had lines has none now, once:
 // the next line may be long in coming.
 func (f *feed) noteEmptied(ctx context.Context) {
+	f.mu.Lock()
+	received, restarts := f.received, f.restarts
+	quiet := received != 0 && f.gapAt <= f.newest && f.idle(ctx)
+	f.mu.Unlock()
+	if !quiet {
+		return
+	}
 	state, err := f.inspect(ctx)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	// Another run of the container has a log of its own.
-	sameRun := err == nil && state.running && state.restarts == f.restarts
-	if !sameRun || f.received == 0 || f.gapAt > f.newest || !f.idle(ctx) {
+	sameRun := err == nil && state.running && state.restarts == restarts
+	if !sameRun || received != f.received {
 		return
 	}
 	f.tell(item{source: &f.source, gap: rotationGap})
