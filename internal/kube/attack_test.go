@@ -48,7 +48,7 @@ func ran(t *testing.T, opts kube.Options, raw string, allows fleet.Allowances) f
 	t.Helper()
 	c := clusterRow("apps")
 	c.Allows = allows
-	return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: c, Kubeconfig: []byte(raw), Deadline: 30 * time.Second}, nil)
+	return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: c, Kubeconfig: []byte(raw), Deadline: patience}, nil)
 }
 
 // TestAttack03MetadataAddresses: whatever way an address is written, a test of

@@ -29,12 +29,16 @@ func fullBacklog(t *testing.T) string {
 		t.Fatal(err)
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
-	for range 16 { // until a connection is not answered any more
-		conn, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
-		if err != nil {
+	// Until no connection is answered any more: one alone may be late.
+	unanswered := 0
+	for range 32 {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			unanswered = 0
+			t.Cleanup(func() { conn.Close() })
+		} else if unanswered++; unanswered == 3 {
 			return "https://" + addr
 		}
-		t.Cleanup(func() { conn.Close() })
 	}
 	t.Fatal("the queue never filled")
 	return ""

@@ -115,7 +115,7 @@ func TestNothingIsLeftOfClientsThatAreForgotten(t *testing.T) {
 // number stays, and returns it.
 func settledGoroutines(t *testing.T, limit int) int {
 	t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	last, same := 0, 0

@@ -61,7 +61,7 @@ func TestAdminPasses(t *testing.T) {
 	client := clustertest.Client(t, raw)
 	cluster := clusterRow(clustertest.Namespace(t, client))
 	var seen []fleet.ConnectionTest
-	test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, Trigger: fleet.TriggerPerson},
+	test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, Trigger: fleet.TriggerPerson, Deadline: patience},
 		func(p fleet.ConnectionTest) { seen = append(seen, p) })
 	logChecks(t, test)
 	if test.State != fleet.TestOK || test.ServerVersion == "" || test.Identity == "" || test.ClusterUID == "" || test.UIDNamespace != "kube-system" {
@@ -83,19 +83,22 @@ func TestAdminPasses(t *testing.T) {
 	}
 }
 
+// patience is how long a busy machine may take for what is sure to come.
+const patience = 2 * time.Minute
+
 // eventually tests until the API server's authoriser has seen the new roles.
 func eventually(t *testing.T, req kube.TestRequest, done func(fleet.ConnectionTest) bool) fleet.ConnectionTest {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for {
-		test := kube.NewTester(opts).Run(ctx, req, nil)
+	req.Deadline = patience
+	for began := time.Now(); ; {
+		test := kube.NewTester(opts).Run(t.Context(), req, nil)
 		if done(test) {
 			return test
 		}
-		if ctx.Err() != nil {
+		if time.Since(began) > patience {
 			logChecks(t, test)
-			t.Fatal("did not come to the expected end")
+			t.Error("did not come to the expected end")
+			return test
 		}
 	}
 }
@@ -107,7 +110,7 @@ func TestNamespaceStates(t *testing.T) {
 	tester := kube.NewTester(opts)
 
 	absent := clusterRow(clustertest.UniqueName("absent"))
-	test := tester.Run(t.Context(), kube.TestRequest{Cluster: absent, Kubeconfig: raw}, nil)
+	test := tester.Run(t.Context(), kube.TestRequest{Cluster: absent, Kubeconfig: raw, Deadline: patience}, nil)
 	check(t, test, fleet.StageNamespaces, fleet.CheckWarning, absent.Namespace, "first deploy makes it")
 	if test.State != fleet.TestOK {
 		t.Errorf("a namespace that can be made fails the test: %+v", test.Failed())
@@ -118,7 +121,7 @@ func TestNamespaceStates(t *testing.T) {
 	account := applyManifest(t, raw, &scoped)
 	eventually(t, kube.TestRequest{Cluster: scoped, Kubeconfig: account}, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
 	scoped.RuntimeNamespaces = map[string]string{"hermes": clustertest.UniqueName("absent")}
-	test = tester.Run(t.Context(), kube.TestRequest{Cluster: scoped, Kubeconfig: account}, nil)
+	test = tester.Run(t.Context(), kube.TestRequest{Cluster: scoped, Kubeconfig: account, Deadline: patience}, nil)
 	logChecks(t, test)
 	check(t, test, fleet.StagePermissions, fleet.CheckFailed, "in namespace "+scoped.RuntimeNamespaces["hermes"])
 
@@ -159,12 +162,12 @@ func TestIdentityIsPinned(t *testing.T) {
 	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
 	cluster := clusterRow("default")
 	tester := kube.NewTester(opts)
-	first := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw}, nil)
-	again := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: first.ClusterUID, PinnedNamespace: first.UIDNamespace}, nil)
+	first := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, Deadline: patience}, nil)
+	again := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: first.ClusterUID, PinnedNamespace: first.UIDNamespace, Deadline: patience}, nil)
 	if again.State != fleet.TestOK || again.ClusterUID != first.ClusterUID {
 		t.Errorf("the same cluster: %s, UID %q, want %q", again.State, again.ClusterUID, first.ClusterUID)
 	}
-	other := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: "0b5e3d3e-0000-0000-0000-000000000000", PinnedNamespace: "kube-system"}, nil)
+	other := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: "0b5e3d3e-0000-0000-0000-000000000000", PinnedNamespace: "kube-system", Deadline: patience}, nil)
 	check(t, other, fleet.StageNamespaces, fleet.CheckFailed, "leads to another cluster than before")
 }
 
@@ -174,7 +177,7 @@ func TestExposureIsTried(t *testing.T) {
 	cluster := clusterRow("default")
 	run := func(exposure fleet.Exposure) fleet.ConnectionTest {
 		cluster.Exposure = exposure
-		return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw}, nil)
+		return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, Deadline: patience}, nil)
 	}
 	check(t, run(fleet.Exposure{Mode: fleet.ExposureClusterIP}), fleet.StageExposure, fleet.CheckOK, "inside the cluster")
 	check(t, run(fleet.Exposure{Mode: fleet.ExposureNodePort}), fleet.StageExposure, fleet.CheckOK, "the port and no link")
@@ -214,7 +217,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 	}
 	proxy.BlackHole()
 	began := time.Now()
-	timeout := time.After(40 * time.Second)
+	timeout := time.After(90 * time.Second)
 	for {
 		select {
 		case err := <-ended:
@@ -225,7 +228,7 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 			}
 			return
 		case <-timeout:
-			t.Fatal("a watch on a dead connection still looks alive after 40 s")
+			t.Fatal("a watch on a dead connection still looks alive after 90 s")
 		}
 	}
 }
@@ -238,8 +241,9 @@ func TestB6SilentProxy(t *testing.T) {
 		t.Run(string(stage), func(t *testing.T) {
 			t.Parallel()
 			proxy, through := clustertest.ThroughProxy(t, raw)
+			const deadline = 20 * time.Second // enough for a busy machine to come to the stage
 			began := time.Now()
-			test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow("default"), Kubeconfig: through, Deadline: 4 * time.Second},
+			test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow("default"), Kubeconfig: through, Deadline: deadline},
 				func(p fleet.ConnectionTest) {
 					for _, c := range p.Checks {
 						if c.Stage == stage && c.State == fleet.CheckRunning {
@@ -247,7 +251,7 @@ func TestB6SilentProxy(t *testing.T) {
 						}
 					}
 				})
-			if took := time.Since(began); took > 6*time.Second {
+			if took := time.Since(began); took > deadline+15*time.Second {
 				t.Errorf("took %s", took)
 			}
 			check(t, test, stage, fleet.CheckFailed, " s")

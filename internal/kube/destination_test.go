@@ -37,7 +37,7 @@ func TestASealedCloudSecretGoesToNoOtherServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(raw string) fleet.ConnectionTest {
-		return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: row, Kubeconfig: []byte(raw), Cloud: sealed}, nil)
+		return kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: row, Kubeconfig: []byte(raw), Cloud: sealed, Deadline: patience}, nil)
 	}
 	for name, raw := range map[string]string{
 		"another server":      kubeconfigFor("https://127.0.0.1:2", caLine(ca), user),

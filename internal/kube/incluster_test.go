@@ -51,7 +51,7 @@ func TestThePodsOwnServiceAccount(t *testing.T) {
 	refused(t, strings.Replace(own, "tokenFile", "token: x, tokenFile", 1), kube.ParseOptions{Root: mounted, Path: "own"}, "kubeconfig_path", "Keep one")
 
 	cluster := clusterRow(namespace)
-	test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: []byte(own)}, nil)
+	test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: []byte(own), Deadline: patience}, nil)
 	check(t, test, fleet.StageCredential, fleet.CheckOK, "in-cluster token")
 	check(t, test, fleet.StageAuthenticate, fleet.CheckOK, "system:serviceaccount:"+namespace+":own")
 }

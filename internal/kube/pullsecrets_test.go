@@ -35,7 +35,7 @@ func TestPullSecretsAreLookedFor(t *testing.T) {
 		{[]string{"opaque"}, fleet.CheckWarning, "opaque in " + cluster.Namespace},
 	} {
 		cluster.ImagePullSecrets = c.names
-		test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: account}, nil)
+		test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: account, Deadline: patience}, nil)
 		check(t, test, fleet.StagePullSecrets, c.state, c.says)
 		if test.State != fleet.TestOK {
 			t.Errorf("%v: %s", c.names, test.State)
