@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -264,23 +263,15 @@ func (w *world) as(t *testing.T, keep func(fleet.Permission) bool) {
 	if _, err := w.look.RbacV1().Roles(ns).Create(ctx, role, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	subject := rbacv1.Subject{Kind: "ServiceAccount", Name: "portolan", Namespace: ns}
 	if _, err := w.look.RbacV1().RoleBindings(ns).Create(ctx, &rbacv1.RoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "portolan"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: "portolan"},
-		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: "portolan", Namespace: ns}},
+		Subjects:   []rbacv1.Subject{subject},
 	}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	may := role.Rules[0]
-	eventually(t, "the API server's authoriser has seen the role", func() bool {
-		review, err := w.look.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User: "system:serviceaccount:" + ns + ":portolan",
-			ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Namespace: ns, Group: may.APIGroups[0], Resource: may.Resources[0], Verb: may.Verbs[0],
-			},
-		}}, metav1.CreateOptions{})
-		return err == nil && review.Status.Allowed
-	})
+	clustertest.AwaitAccess(t, w.look, ns, subject, role.Rules[0])
 	w.use(raw, Options{})
 }
 

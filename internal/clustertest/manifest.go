@@ -3,19 +3,25 @@ package clustertest
 import (
 	"strings"
 	"testing"
+	"time"
 
+	authorization "k8s.io/api/authorization/v1"
 	core "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/kubernetes"
 )
 
 // ApplyManifest makes what a published RBAC manifest holds, with an
 // administrator's rights, and no other kinds of objects. Its namespaces are
-// deleted when the test ends.
+// deleted when the test ends. It returns when the API server goes by it.
 func ApplyManifest(t testing.TB, raw, manifest []byte) {
 	t.Helper()
 	client, ctx := Client(t, raw), t.Context()
+	type name struct{ namespace, name string }
+	rules := map[name][]rbac.PolicyRule{} // by role
+	var bindings []rbac.RoleBinding
 	for doc := range strings.SplitSeq(string(manifest), "\n---\n") {
 		var kind metav1.TypeMeta
 		decode := func(into any) {
@@ -43,16 +49,52 @@ func ApplyManifest(t testing.TB, raw, manifest []byte) {
 		case "Role":
 			var role rbac.Role
 			decode(&role)
+			rules[name{role.Namespace, role.Name}] = role.Rules
 			_, err = client.RbacV1().Roles(role.Namespace).Create(ctx, &role, metav1.CreateOptions{})
 		case "RoleBinding":
 			var binding rbac.RoleBinding
 			decode(&binding)
+			bindings = append(bindings, binding)
 			_, err = client.RbacV1().RoleBindings(binding.Namespace).Create(ctx, &binding, metav1.CreateOptions{})
 		default:
 			t.Fatalf("the manifest has a %q", kind.Kind)
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, binding := range bindings {
+		granted := rules[name{binding.Namespace, binding.RoleRef.Name}]
+		for _, subject := range binding.Subjects {
+			AwaitAccess(t, client, binding.Namespace, subject, granted[0])
+		}
+	}
+}
+
+// AwaitAccess waits until the API server lets a service account do in a namespace
+// what a rule says: it learns of new roles a little later than they are made.
+func AwaitAccess(t testing.TB, client kubernetes.Interface, namespace string, account rbac.Subject, rule rbac.PolicyRule) {
+	t.Helper()
+	review := &authorization.SubjectAccessReview{Spec: authorization.SubjectAccessReviewSpec{
+		User: "system:serviceaccount:" + account.Namespace + ":" + account.Name,
+		ResourceAttributes: &authorization.ResourceAttributes{
+			Namespace: namespace, Group: rule.APIGroups[0], Verb: rule.Verbs[0],
+		},
+	}}
+	asked := review.Spec.ResourceAttributes
+	asked.Resource, asked.Subresource, _ = strings.Cut(rule.Resources[0], "/")
+	if len(rule.ResourceNames) > 0 {
+		asked.Name = rule.ResourceNames[0]
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; <-tick.C {
+		answer, err := client.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), review, metav1.CreateOptions{})
+		switch {
+		case err == nil && answer.Status.Allowed:
+			return
+		case time.Since(began) > 3*time.Minute:
+			t.Fatalf("%s may not %s %s in namespace %s (%v)", review.Spec.User, asked.Verb, asked.Resource, namespace, err)
 		}
 	}
 }
