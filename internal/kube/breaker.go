@@ -19,8 +19,11 @@ const (
 	// people and operations wait before they try again.
 	breakerPause = 2 * time.Second
 	// breakerProbe bounds the one request that then finds out whether the
-	// server is back: all others wait for what comes of it.
-	breakerProbe = 5 * time.Second
+	// server is back: all others wait for what comes of it. The next such one
+	// gets as much more time, up to breakerProbes times: a server that has
+	// become slow is back as well.
+	breakerProbe  = 5 * time.Second
+	breakerProbes = 4
 )
 
 // notSent is what a request fails with that was not sent.
@@ -40,16 +43,15 @@ var errBroken = errors.New("the connection broke")
 // breaker keeps a cluster that does not answer from holding whoever asks: after
 // a few requests in vain the next ones fail at once, but for one now and then.
 type breaker struct {
-	next  http.RoundTripper // gives up on an answer that does not begin
-	probe http.RoundTripper // does so sooner
+	next  http.RoundTripper
+	tried atomic.Int32 // probes in vain since the server has answered
 	state *gobreaker.TwoStepCircuitBreaker[struct{}]
 	fault atomic.Pointer[notSent] // of the latest request that failed
 }
 
 func newBreaker(bounded http.RoundTripper) *breaker {
 	return &breaker{
-		next:  &headerDeadline{next: bounded, timeout: HeaderTimeout},
-		probe: &headerDeadline{next: bounded, timeout: breakerProbe},
+		next: bounded,
 		state: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			Timeout:     breakerPause,
 			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
@@ -69,19 +71,24 @@ func (b *breaker) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, b.refusal()
 	}
-	next := b.next
-	if b.state.State() == gobreaker.StateHalfOpen {
-		next = b.probe
+	bound := HeaderTimeout
+	probing := b.state.State() == gobreaker.StateHalfOpen
+	if probing {
+		bound = breakerProbe * time.Duration(min(1+b.tried.Load(), breakerProbes))
 	}
-	resp, err := next.RoundTrip(req)
+	resp, err := (&headerDeadline{next: b.next, timeout: bound}).RoundTrip(req)
 	switch ended := req.Context().Err(); {
 	case err == nil:
+		b.tried.Store(0)
 		done(nil)
 	case errors.Is(err, context.Canceled), errors.Is(ended, context.Canceled):
 		done(context.Canceled) // whatever err is: the transport may return the cause
 	case late && errors.Is(ended, context.DeadlineExceeded):
 		done(context.Canceled) // it had nothing to say yet
 	default:
+		if probing {
+			b.tried.Add(1)
+		}
 		b.fault.Store(faultOf(err))
 		done(err)
 	}

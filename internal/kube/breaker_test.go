@@ -3,9 +3,12 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -151,5 +154,36 @@ func TestRequestsThatAreGivenUpAreNoFailures(t *testing.T) {
 		if err := <-asked; err == nil || strings.Contains(err.Error(), notSent) {
 			t.Fatalf("it says %v", err)
 		}
+	}
+}
+
+// A server that comes back slower than before is back.
+func TestASlowServerIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	ca := testCA(t)
+	client := clientOf(t, serveTLS(t, ca.pair(t, time.Now().Add(time.Hour), "127.0.0.1"), func(w http.ResponseWriter, r *http.Request) {
+		if !slow.Load() {
+			panic(http.ErrAbortHandler) // breaks the connection off
+		}
+		select {
+		case <-time.After(6 * time.Second):
+		case <-r.Context().Done():
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"kind":"Namespace","apiVersion":"v1","metadata":{"name":"kube-system","uid":"u"}}`)
+	}), ca)
+	var err error
+	for err == nil || !strings.Contains(err.Error(), notSent) {
+		_, err = client.NamespaceUID(t.Context(), "kube-system")
+	}
+	slow.Store(true)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); err != nil; <-tick.C {
+		if time.Since(began) > patience {
+			t.Fatalf("it does not heal: %v", err)
+		}
+		_, err = client.NamespaceUID(t.Context(), "kube-system")
 	}
 }
