@@ -145,7 +145,7 @@ func (s *sky) present(t *testing.T, token string) int {
 }
 
 func TestCloudTokensAreTakenAndBadOnesRefused(t *testing.T) {
-	const lifetime = 30 * time.Second // of which a slow machine may take some on the way
+	const lifetime = 12 * time.Second // of which a slow machine may take some on the way
 	eachSky(t, lifetime, func(t *testing.T, s *sky) {
 		namespace := clustertest.Namespace(t, clustertest.Client(t, s.admin))
 		test := kube.NewTester(s.opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow(namespace), Kubeconfig: s.stanza, Cloud: s.sealed, Deadline: patience}, nil)

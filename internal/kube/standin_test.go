@@ -36,7 +36,7 @@ func serveTLS(t *testing.T, cert tls.Certificate, handler http.HandlerFunc) stri
 func runAgainst(t *testing.T, server string, ca *authority, user string) fleet.ConnectionTest {
 	t.Helper()
 	raw := kubeconfigFor(server, "    certificate-authority-data: "+b64(ca.pem)+"\n", user)
-	const deadline = 20 * time.Second // a third of it, at most 5 s, to connect and as much for TLS
+	const deadline = 9 * time.Second // a third of it to connect, and as much for TLS
 	began := time.Now()
 	test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{
 		Cluster: clusterRow("apps"), Kubeconfig: []byte(raw), Deadline: deadline,
