@@ -3,7 +3,8 @@ package main
 import "strconv"
 
 // etcd returns the arguments that run the cluster's database. It never waits
-// for the disk: the cluster is thrown away.
+// for the disk: the cluster is thrown away. A request may take 25 s, 5 and twice
+// the time of an election, before it fails: the machine may be busy.
 func (c *cluster) etcd() []string {
 	client := "https://127.0.0.1:" + strconv.Itoa(c.EtcdPort)
 	peer := "https://127.0.0.1:" + strconv.Itoa(c.EtcdPeerPort)
@@ -19,6 +20,7 @@ func (c *cluster) etcd() []string {
 		"--initial-cluster=devcluster=" + peer,
 		"--client-cert-auth", "--cert-file=" + cert, "--key-file=" + key, "--trusted-ca-file=" + ca,
 		"--peer-client-cert-auth", "--peer-cert-file=" + cert, "--peer-key-file=" + key, "--peer-trusted-ca-file=" + ca,
+		"--election-timeout=10000",
 		"--log-level=warn",
 		"--auto-compaction-retention=5m",
 		"--quota-backend-bytes=4294967296",
@@ -79,6 +81,7 @@ func (c *cluster) controllerManager() []string {
 		"--flex-volume-plugin-dir=" + c.path("volume-plugins"),
 		"--cluster-signing-cert-file=" + c.path("pki", "ca.crt"),
 		"--cluster-signing-key-file=" + c.path("pki", "ca.key"),
+		"--node-monitor-grace-period=10m", // a node that the machine has no time for is not dead
 		"--leader-elect=false",
 		"--secure-port=0",
 		"--profiling=false",
