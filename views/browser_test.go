@@ -112,6 +112,10 @@ func (b *browser) sees(css string) {
 func (b *browser) wide(width int64) {
 	b.t.Helper()
 	b.do("resize", chromedp.EmulateViewport(width, 900))
+	eval[bool](b, fmt.Sprintf(`new Promise((done) => {
+		const look = () => innerWidth === %d ? done(true) : setTimeout(look, 5);
+		look();
+	})`, width))
 }
 
 // scheme chooses light or dark, with nothing in motion.
@@ -199,20 +203,6 @@ const overhanging = `(() => {
 	return found.slice(-4);
 })()`
 
-// once lets each of several requests be answered in its turn, the last answer
-// for all that follow.
-func once(handlers ...http.HandlerFunc) http.HandlerFunc {
-	var mu sync.Mutex
-	n := 0
-	return func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
-		h := handlers[min(n, len(handlers)-1)]
-		n++
-		mu.Unlock()
-		h(w, r)
-	}
-}
-
 // says answers with an event stream that holds text and then stays open, with a
 // sign of life now and then, as the server's do.
 func says(text string) http.HandlerFunc {
@@ -259,26 +249,26 @@ func TestALivePageSaysWhyItEnded(t *testing.T) {
 // and is live again when there is one.
 func TestALivePageComesBack(t *testing.T) {
 	t.Parallel()
-	network := make(chan struct{})
-	back := func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-network:
-			says(": \n\n")(w, r)
-		default:
+	var down atomic.Bool // no new connection finds a way
+	network := func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
 			http.Error(w, "no way through", http.StatusBadGateway)
+			return
 		}
+		says(": \n\n")(w, r)
 	}
 	b := browse(t, map[string]templ.Component{"workload": filled("plain")["workload"]}, map[string]http.HandlerFunc{
-		"GET /workloads/w1/stream":      once(says(": \n\n"), back),
-		"GET /workloads/w1/logs/stream": once(says(": \n\n"), back),
+		"GET /workloads/w1/stream":      network,
+		"GET /workloads/w1/logs/stream": network,
 	})
 	b.open("/workload/")
 	b.sees("#live[data-live=live]")
 	b.sees(".log-state.ok")
+	down.Store(true)
 	eval[bool](b, "dispatchEvent(new Event('offline'))")
 	b.sees("#live[data-live=reconnecting]")
 	b.sees(".log-state.warning")
-	close(network)
+	down.Store(false)
 	eval[bool](b, "dispatchEvent(new Event('online'))")
 	b.sees("#live[data-live=live]")
 	b.sees(".log-state.ok")
