@@ -73,33 +73,37 @@ func (e *earlier) fresh(ctx context.Context, see func([]line) error) mark {
 }
 
 // resume reads on after the viewer's last line, through a restart of the
-// container if there was one.
+// container if there was one: then the line is in the log of the run before.
 func (e *earlier) resume(ctx context.Context, after mark, see func([]line) error) mark {
-	status := e.pod.Container(e.source.container)
-	if status != nil && status.RestartCount > 0 && (status.State.Running == nil || status.State.Running.StartedAt.Unix() >= after.at/1e9) {
-		skip := &skipper{after: after}
-		last := e.stream(ctx, corev1.PodLogOptions{Previous: true, SinceTime: since(after)}, skip, see)
-		if skip.state == skipFound {
-			// The line is of the run before: all of the present one is new.
-			if newer := e.stream(ctx, corev1.PodLogOptions{}, &skipper{}, see); newer != (mark{}) {
-				last = newer
-			}
-			return last
+	last, skip, looked := after, &skipper{after: after}, false
+	missed := func() {
+		looked = true
+		previous := &skipper{after: after}
+		if newer := e.stream(ctx, corev1.PodLogOptions{Previous: true, SinceTime: since(after)}, previous, see); newer != (mark{}) {
+			last = newer
+		}
+		if previous.state != skipFound {
+			_ = e.put(ctx, item{source: e.source, gap: rotationGap})
 		}
 	}
-	skip := &skipper{after: after}
-	last := e.stream(ctx, corev1.PodLogOptions{SinceTime: since(after)}, skip, see)
-	if skip.state == skipMissed {
-		_ = e.put(ctx, item{source: e.source, gap: rotationGap})
+	newest := e.streamAfter(ctx, corev1.PodLogOptions{SinceTime: since(after)}, skip, see, missed)
+	if skip.state == skipMissed && !looked { // there is nothing in the present log
+		missed()
 	}
-	if last == (mark{}) {
-		return after
+	if newest != (mark{}) {
+		last = newest
 	}
 	return last
 }
 
 // stream shows see what passes the skipper, and returns the last line read.
 func (e *earlier) stream(ctx context.Context, o corev1.PodLogOptions, skip *skipper, see func([]line) error) (last mark) {
+	return e.streamAfter(ctx, o, skip, see, func() {})
+}
+
+// streamAfter is stream, and calls missed before the first line if the skipper's
+// is not in the log.
+func (e *earlier) streamAfter(ctx context.Context, o corev1.PodLogOptions, skip *skipper, see func([]line) error, missed func()) (last mark) {
 	show := func(lines []line) error {
 		reached := false
 		if e.until != (mark{}) {
@@ -119,14 +123,16 @@ func (e *earlier) stream(ctx context.Context, o corev1.PodLogOptions, skip *skip
 	err := e.source.read(ctx, o, func(b block) error {
 		lines := b.lines
 		if skip.state == skipping {
-			lines = skip.pass(lines)
+			if lines = skip.pass(lines); skip.state == skipMissed {
+				missed()
+			}
 		}
 		return show(lines)
 	})
 	switch {
 	case err == nil && skip.state == skipping && !o.Previous:
 		_ = show(skip.end())
-	case err != nil && !errors.Is(err, errReached) && e.until != (mark{}) && ctx.Err() == nil:
+	case err != nil && !errors.Is(err, errReached) && !(o.Previous && answered(err)) && e.until != (mark{}) && ctx.Err() == nil:
 		e.tellUnread(ctx)
 	}
 	return last

@@ -342,7 +342,7 @@ type containerState struct {
 
 // inspect looks how the container is.
 func (f *feed) inspect(ctx context.Context) (containerState, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	var pod live.Pod
 	err := live.Get(ctx, f.source.api, live.Pods, f.source.namespace, f.source.pod, &pod)

@@ -55,7 +55,7 @@ func (l *lagging) Get(context.Context, *fleet.Cluster) (*kube.Client, error) {
 func (l *lagging) restart(last string, present ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.previous, l.present = append(l.present, last), present
+	l.previous, l.present = append(slices.Clone(l.present), last), present
 	close(l.over)
 	l.over = make(chan struct{})
 }
@@ -86,7 +86,10 @@ func (l *lagging) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		http.Error(w, "the node does not answer", http.StatusInternalServerError)
 	default:
-		text := strings.Join(append(lines, ""), "\n")
+		var text string
+		for _, line := range lines {
+			text += line + "\n"
+		}
 		if query.Has("limitBytes") {
 			text = text[:min(len(text), 64)]
 		}
@@ -101,10 +104,10 @@ func (l *lagging) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (l *lagging) read(t *testing.T) (*LogStream, *reading) {
+func (l *lagging) read(t *testing.T, after string) (*LogStream, *reading) {
 	t.Helper()
 	a := New(l, Options{LogRotationInterval: 50 * time.Millisecond})
-	s, err := a.OpenLog(t.Context(), &fleet.Cluster{ID: "c"}, fleet.LogQuery{Workload: fleet.Workload{ID: "w", Name: "web", Namespace: "ns"}, Tail: 10})
+	s, err := a.OpenLog(t.Context(), &fleet.Cluster{ID: "c"}, fleet.LogQuery{Workload: fleet.Workload{ID: "w", Name: "web", Namespace: "ns"}, Tail: 10, After: after})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +126,7 @@ func TestARestartIsToldFromARotationBeforeTheClusterKnows(t *testing.T) {
 	t.Parallel()
 	l := newLagging(t)
 	l.present = []string{startLine}
-	s, r := l.read(t)
+	s, r := l.read(t, "")
 	r.until(t, s, func(r *reading) bool { return r.has("starts") })
 	l.restart(crashLine, againLine, servesLine)
 	r.until(t, s, func(r *reading) bool { return r.has("serves") })
@@ -132,11 +135,26 @@ func TestARestartIsToldFromARotationBeforeTheClusterKnows(t *testing.T) {
 	}
 }
 
+func TestAViewerWhoReturnsAfterARestartGetsWhatWasSaidBefore(t *testing.T) {
+	t.Parallel()
+	l := newLagging(t)
+	l.present = []string{startLine}
+	s, r := l.read(t, "")
+	r.until(t, s, func(r *reading) bool { return r.has("starts") })
+	s.Close()
+	l.restart(crashLine, againLine)
+	again, r2 := l.read(t, r.position)
+	r2.until(t, again, func(r *reading) bool { return r.has("starts again") })
+	if want := []string{"fatal", "starts again"}; !slices.Equal(r2.lines, want) || len(r2.gaps) > 0 {
+		t.Errorf("came %q, gaps %q", r2.lines, r2.gaps)
+	}
+}
+
 func TestALogIsNotReadAgainWhenTheClusterKnowsOfARestart(t *testing.T) {
 	t.Parallel()
 	l := newLagging(t)
 	l.previous, l.present, l.known = []string{startLine, crashLine}, []string{againLine}, 1
-	s, r := l.read(t)
+	s, r := l.read(t, "")
 	r.until(t, s, func(r *reading) bool { return r.has("starts again") })
 	l.mu.Lock()
 	l.present = append(l.present, servesLine)
@@ -153,6 +171,6 @@ func TestALogThatIsRefusedSlowlySaysSo(t *testing.T) {
 	t.Parallel()
 	l := newLagging(t)
 	l.refuses = 1100 * time.Millisecond
-	s, r := l.read(t)
+	s, r := l.read(t, "")
 	r.until(t, s, func(r *reading) bool { return strings.Contains(strings.Join(r.notes, "\n"), "cannot be read") })
 }

@@ -157,6 +157,10 @@ func (w *world) drive(op fleet.Operation, wl *fleet.Workload, spec *fleet.Spec, 
 				}
 				w.t.Logf("%s: trying again after: %v", step.Name, err)
 				s.err = nil
+				select {
+				case <-time.After(200 * time.Millisecond): // as the engine does
+				case <-ctx.Done():
+				}
 				continue
 			}
 			if result.Done {
