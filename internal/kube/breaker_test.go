@@ -48,10 +48,8 @@ func TestABlackHoledClusterHoldsNobody(t *testing.T) {
 		switch err := ask(time.Second); {
 		case err == nil:
 			t.Fatal("a cluster that is silent answers")
-		case strings.Contains(err.Error(), notSent):
+		case strings.Contains(err.Error(), notSent): // but for one now and then
 			unsent++
-		case !errors.Is(err, context.DeadlineExceeded): // that of the one that finds out
-			t.Fatal(err)
 		}
 	}
 	if unsent < 90 {

@@ -123,7 +123,7 @@ func TestParseRefuses(t *testing.T) {
 			}
 			began := time.Now()
 			refused(t, test.raw, kube.ParseOptions{}, field, test.words...)
-			if took := time.Since(began); took > 3*time.Second {
+			if took := time.Since(began); took > 30*time.Second { // what is hostile would take minutes
 				t.Errorf("took %s", took)
 			}
 			if inspection := kube.Inspect([]byte(test.raw), kube.ParseOptions{}); inspection.Problem == "" && test.field == "" {
