@@ -335,37 +335,6 @@ func (f *feed) finish(ctx context.Context) {
 	}
 }
 
-type containerState struct {
-	ended, gone, running bool
-	restarts             int32
-}
-
-// inspect looks how the container is.
-func (f *feed) inspect(ctx context.Context) (containerState, error) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	var pod live.Pod
-	err := live.Get(ctx, f.source.api, live.Pods, f.source.namespace, f.source.pod, &pod)
-	switch {
-	case apierrors.IsNotFound(err):
-		return containerState{ended: true, gone: true}, nil
-	case err != nil:
-		return containerState{}, err
-	case pod.UID != f.source.uid:
-		return containerState{ended: true, gone: true}, nil
-	}
-	s := containerState{}
-	status := pod.Container(f.source.container)
-	if status == nil {
-		s.ended = pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
-		return s, nil
-	}
-	s.running, s.restarts = status.State.Running != nil, status.RestartCount
-	over := pod.Deleting() || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
-	s.ended = over && status.State.Terminated != nil
-	return s, nil
-}
-
 // rotatedAfter is how much of a log comes before its node may have rotated it;
 // kubelets do at 10 MiB by default.
 const rotatedAfter = 8 << 20

@@ -2,8 +2,12 @@ package adapter
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"portolan/internal/kube/live"
 )
 
 // Each run of a container has a log of its own, and a node shows the present
@@ -52,4 +56,36 @@ func (f *feed) tellMissing(m mark, gap string) {
 	defer f.mu.Unlock()
 	f.tell(item{source: &f.source, gap: gap})
 	f.gapAt = max(f.gapAt, m.at+1)
+}
+
+// containerState is how the container of a log is, as the API server knows.
+type containerState struct {
+	ended, gone, running bool
+	restarts             int32
+}
+
+// inspect looks how the container is.
+func (f *feed) inspect(ctx context.Context) (containerState, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var pod live.Pod
+	err := live.Get(ctx, f.source.api, live.Pods, f.source.namespace, f.source.pod, &pod)
+	switch {
+	case apierrors.IsNotFound(err):
+		return containerState{ended: true, gone: true}, nil
+	case err != nil:
+		return containerState{}, err
+	case pod.UID != f.source.uid:
+		return containerState{ended: true, gone: true}, nil
+	}
+	s := containerState{}
+	status := pod.Container(f.source.container)
+	if status == nil {
+		s.ended = pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
+		return s, nil
+	}
+	s.running, s.restarts = status.State.Running != nil, status.RestartCount
+	over := pod.Deleting() || pod.Status.Phase == "Succeeded" || pod.Status.Phase == "Failed"
+	s.ended = over && status.State.Terminated != nil
+	return s, nil
 }
