@@ -32,12 +32,12 @@ func (r *run) metrics(ctx context.Context) outcome {
 	return passed("The metrics API answers.")
 }
 
-// exec looks at the right to open a terminal.
+// exec looks at the right to exec into pods.
 func (r *run) exec(context.Context) outcome {
 	if ok, missing := r.may("", "pods/exec", "create"); !ok {
-		return warned("Apply the manifest at "+r.manifest()+".", "%s may not exec into pods in %s, so there is no terminal.", capital(r.who()), strings.Join(missing, ", "))
+		return warned("Apply the manifest at "+r.manifest()+".", "%s may not exec into pods in %s.", capital(r.who()), strings.Join(missing, ", "))
 	}
-	return passed("Terminals may be opened.")
+	return passed("%s may exec into pods.", capital(r.who()))
 }
 
 const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
