@@ -50,7 +50,7 @@ func permissionTable() []Permission {
 			out[i].Feature = name
 		}
 	}
-	feature("terminals", "", "pods/exec", "create")
+	feature("exec into pods", "", "pods/exec", "create")
 	feature("CPU and memory use", "metrics.k8s.io", "pods", "get", "list")
 	return out
 }

@@ -97,8 +97,8 @@ metadata:
 rules:
 # Required.
 {{- template "rules" $.Required}}
-# Optional: without these a feature is off (terminals, CPU and memory use,
-# recognising the cluster by the identity of a namespace).
+# Optional: a connection test passes without these (exec into pods, CPU and
+# memory use, recognising the cluster by the identity of a namespace).
 {{- template "rules" $.Optional}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
