@@ -47,6 +47,7 @@ func benchRegistry(b *testing.B, x *bench) {
 	took, during := f.readMeanwhile(b)
 	after := f.figures(b, before.goroutines)
 	schedule(b, "--idle")
+	defer schedule(b, "--other")
 	_, apart := f.readMeanwhile(b)
 	schedule(b, "--other")
 	was, is, would := percentile(quiet, 0.99), percentile(during, 0.99), percentile(apart, 0.99)
@@ -211,13 +212,14 @@ func schedule(b *testing.B, policy string) {
 			continue
 		}
 		pid := filepath.Base(filepath.Dir(file))
-		if out, err := exec.Command("chrt", policy, "--all-tasks", "--pid", "0", pid).CombinedOutput(); err != nil {
-			b.Fatalf("chrt: %v: %s", err, out)
+		if out, err := exec.Command("chrt", policy, "--all-tasks", "--pid", "0", pid).CombinedOutput(); err == nil {
+			found++
+		} else if _, gone := os.Stat(filepath.Dir(file)); gone == nil {
+			b.Errorf("chrt: %v: %s", err, out)
 		}
-		found++
 	}
 	if found == 0 {
-		b.Fatal("no process of a test cluster was found")
+		b.Error("no process of a test cluster was found")
 	}
 }
 

@@ -20,9 +20,13 @@ const (
 	waitGrace = 15 * time.Second
 	// maxSnooze keeps within what the job queue wakes up on time for.
 	maxSnooze = 5 * time.Second
-	// recordTimeout bounds a write that must happen although the context of
-	// the work has ended. A process that shuts down waits a little longer.
-	recordTimeout = 8 * time.Second
+	// recordTimeout bounds what is written of the work: a database may be slow,
+	// but one that is silent must not hold a worker for good.
+	recordTimeout = 30 * time.Second
+	// lastTimeout bounds a write that must happen although the context of the
+	// work has ended. There are two, and a process that shuts down waits a little
+	// longer than for both.
+	lastTimeout = 4 * time.Second
 )
 
 // Run works on the operation for the bearer of token until it ends or has to
@@ -426,13 +430,13 @@ func (r *run) record(ctx context.Context, c fleet.Change) error {
 	return nil
 }
 
-// outliving returns a context that ends recordTimeout after ctx does. Until then
-// a slow database may take its time.
+// outliving returns a context for a write, that ends after recordTimeout, or
+// lastTimeout after ctx does.
 func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	stop := context.AfterFunc(ctx, func() {
 		select {
-		case <-time.After(recordTimeout):
+		case <-time.After(lastTimeout):
 			cancel()
 		case <-longer.Done():
 		}

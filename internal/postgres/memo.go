@@ -17,7 +17,7 @@ const memoFor = time.Second
 const outdatedFor = 100 * time.Millisecond
 
 // recountTime bounds a count that no reader waits for.
-const recountTime = 10 * time.Second
+const recountTime = 5 * time.Second
 
 // memo keeps a count that many pages show and that takes reading all rows, so
 // that its cost does not grow with the number of readers. A change that a person

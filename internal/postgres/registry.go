@@ -21,10 +21,10 @@ type statusRow struct {
 	Running bool
 }
 
-const (
+var (
 	// A running test counts as such until its process must be dead.
-	runningSQL = `EXISTS (SELECT FROM connection_tests r WHERE r.cluster_id = c.id AND r.state = 'running'
-		AND r.started_at + r.deadline + interval '2 seconds' > now())`
+	runningSQL = fmt.Sprintf(`EXISTS (SELECT FROM connection_tests r WHERE r.cluster_id = c.id AND r.state = 'running'
+		AND r.started_at + r.deadline + interval '%d milliseconds' > now())`, testGrace.Milliseconds())
 
 	statusColumns = clusterColumns + `, coalesce(c.test_id, 0) AS test_id, ` + runningSQL + ` AS running`
 )

@@ -13,9 +13,9 @@ import (
 const (
 	testsKept = 50 // of each cluster
 	// A test whose process died is closed this long after its deadline: one that
-	// has reached it may have begun late, and may still be writing its end, where
+	// has reached it may still be writing, twice (registry's writeTimeout), where
 	// the machine is busy.
-	testGrace = 10 * time.Second
+	testGrace = 20 * time.Second
 )
 
 type testRow struct {

@@ -129,10 +129,12 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 			ctx, cancel := context.WithTimeout(r.Context(), timeout)
 			defer cancel()
 			r = r.WithContext(ctx)
-			defer s.Registry.ServePage()()
 		}
 		r, err := s.admit(w, r, known, least)
 		if err == nil {
+			if timeout > 0 {
+				defer s.Registry.ServePage()()
+			}
 			err = h(w, r)
 		}
 		if err != nil {
