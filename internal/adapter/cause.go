@@ -36,12 +36,12 @@ var remedies = map[string]string{
 // cause returns why the rollout cannot succeed by itself, or nil while it may.
 func (j *job) cause(ctx context.Context, s live.Sight) *fleet.Failure {
 	t := s.Trouble(nil)
-	if t == nil || !j.final(s, t) {
+	if t == nil || !j.final(ctx, s, t) {
 		return j.stalled(ctx, s)
 	}
 	// Now it is worth a request to know which pods are of the newest spec: the
 	// others' troubles are what the rollout may be about to cure.
-	if t = s.Trouble(j.notNewest(ctx, s)); t == nil || !j.final(s, t) {
+	if t = s.Trouble(j.notNewest(ctx, s)); t == nil || !j.final(ctx, s, t) {
 		return nil
 	}
 	failure := &fleet.Failure{Reason: t.Reason, Message: t.Message, Object: named(j.kind(), j.Workload.Name)}
@@ -57,10 +57,11 @@ func (j *job) cause(ctx context.Context, s live.Sight) *fleet.Failure {
 }
 
 // final reports whether waiting longer would not help. Each reason has its own
-// patience: a registry may hiccup and a node may come.
-func (j *job) final(s live.Sight, t *live.Trouble) bool {
+// patience: a registry may hiccup and a node may come. A refusal to make pods gets
+// the words in which it was last said.
+func (j *job) final(ctx context.Context, s live.Sight, t *live.Trouble) bool {
 	if t.Pod == nil { // the controller may not make pods
-		return j.settled(s, 15*time.Second) && !j.early(t.Message, j.now())
+		return j.settled(s, 15*time.Second) && !j.passing(ctx, s, t)
 	}
 	age := j.now().Sub(t.Pod.CreationTimestamp)
 	switch t.Reason {
@@ -84,12 +85,39 @@ func (j *job) final(s live.Sight, t *live.Trouble) bool {
 // they may be, for what pods in a new namespace cannot be without.
 const controllersAfter = 2 * time.Minute
 
-// early reports whether a refusal to make pods at a time is only for want of the
-// service account of the namespace, or of the first count of a quota there, in
-// the words of the API server's admission.
+// wanting reports whether a refusal to make pods is only for want of the service
+// account of the namespace, or of the first count of a quota there, in the words
+// of the API server's admission.
+func wanting(refusal string) bool {
+	return strings.Contains(refusal, "error looking up service account") || strings.Contains(refusal, "status unknown for quota")
+}
+
+// early reports whether a refusal to make pods at a time may be mended by the
+// cluster's own controllers.
 func (j *job) early(refusal string, at time.Time) bool {
-	wanting := strings.Contains(refusal, "error looking up service account") || strings.Contains(refusal, "status unknown for quota")
-	return wanting && at.Sub(j.Step.StartedAt) < controllersAfter
+	return wanting(refusal) && at.Sub(j.Step.StartedAt) < controllersAfter
+}
+
+// passing reports whether a refusal that the ReplicaSet tells of may be mended by
+// the cluster's own controllers, or may have been. Its condition keeps the words
+// of the first refusal until a try succeeds, and each try comes twice as late as
+// the one before it: only its events tell what was refused last, and when. Where
+// there are none it is left to the rollout's deadline.
+func (j *job) passing(ctx context.Context, s live.Sight, t *live.Trouble) bool {
+	if !wanting(t.Message) {
+		return false
+	}
+	set, ok := j.newestSet(ctx, s)
+	if !ok {
+		return true
+	}
+	for _, e := range slices.Backward(j.eventsOf(ctx, set.UID)) {
+		if e.Reason == "FailedCreate" {
+			t.Message = e.Message
+			return j.early(e.Message, eventTime(e))
+		}
+	}
+	return true
 }
 
 // settled reports whether a refusal to make pods is of this rollout, not left
@@ -136,19 +164,28 @@ func (j *job) notNewest(ctx context.Context, s live.Sight) func(*live.Pod) bool 
 		newest := s.Controller.Status.UpdateRevision
 		return func(p *live.Pod) bool { return newest != "" && p.Labels.ControllerRevisionHash != newest }
 	}
-	type replicaSet struct {
-		live.Meta `json:"metadata"`
+	set, ok := j.newestSet(ctx, s)
+	if !ok {
+		return nil
 	}
+	return func(p *live.Pod) bool { return p.Labels.PodTemplateHash != set.Labels.PodTemplateHash }
+}
+
+type replicaSet struct {
+	live.Meta `json:"metadata"`
+}
+
+// newestSet returns the ReplicaSet of a Deployment's newest spec, if it can be had.
+func (j *job) newestSet(ctx context.Context, s live.Sight) (set replicaSet, ok bool) {
 	sets, _, err := live.List[replicaSet](ctx, j.api, live.ReplicaSets, j.Workload.Namespace, live.Query{Labels: j.selector()})
 	if err != nil {
-		return nil
+		return set, false
 	}
 	i := slices.IndexFunc(sets, func(r replicaSet) bool { return r.Annotations.Revision == s.Controller.Annotations.Revision })
 	if i < 0 {
-		return nil
+		return set, false
 	}
-	newest := sets[i].Labels.PodTemplateHash
-	return func(p *live.Pod) bool { return p.Labels.PodTemplateHash != newest }
+	return sets[i], true
 }
 
 // How much evidence a failure carries.

@@ -10,7 +10,7 @@ import (
 type Role string
 
 const (
-	RoleViewer   Role = "viewer"   // reads; no terminal, no secret values
+	RoleViewer   Role = "viewer"   // reads; no secret values
 	RoleOperator Role = "operator" // runs workloads
 	RoleAdmin    Role = "admin"    // everything
 )

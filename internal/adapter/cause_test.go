@@ -1,0 +1,111 @@
+package adapter
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"portolan/internal/fleet"
+)
+
+// limit puts a quota on the namespace and waits until it counts.
+func (w *world) limit(what corev1.ResourceName, most string) (lift func()) {
+	w.t.Helper()
+	quotas := w.look.CoreV1().ResourceQuotas(w.cluster.Namespace)
+	quota, err := quotas.Create(w.t.Context(), &corev1.ResourceQuota{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "tight-"},
+		Spec:       corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{what: resource.MustParse(most)}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	eventually(w.t, "the quota counts", func() bool {
+		now, err := quotas.Get(w.t.Context(), quota.Name, metav1.GetOptions{})
+		return err == nil && len(now.Status.Hard) > 0
+	})
+	return func() {
+		w.t.Helper()
+		if err := quotas.Delete(w.t.Context(), quota.Name, metav1.DeleteOptions{}); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// A ReplicaSet tries again at intervals that double, and its condition keeps the
+// words of the first refusal all the while.
+func TestARefusalIsJudgedByTheLastTry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	accounts := w.look.CoreV1().ServiceAccounts(w.cluster.Namespace)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	allow := w.limit("count/serviceaccounts", "0")
+	eventually(t, "no account to be there", func() bool {
+		if err := accounts.Delete(t.Context(), account.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			t.Fatal(err)
+		}
+		_, err := accounts.Create(t.Context(), account, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return apierrors.IsForbidden(err)
+	})
+	wl, spec := w.demo("web")
+	j := &job{opts: w.adapter.opts}
+	j.Operation = w.made(wl, spec)
+	client, err := w.adapter.clients.Get(t.Context(), &w.cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.api = client.API
+	j.Cluster, j.Workload, j.Spec, j.Installation = w.cluster, *wl, *spec, w.installation
+	// causeAt returns what is said so long after a rollout that began at a time.
+	causeAt := func(begun time.Time, after time.Duration) *fleet.Failure {
+		t.Helper()
+		j.Step = fleet.Step{Name: fleet.StepRollout, StartedAt: begun}
+		j.now = func() time.Time { return begun.Add(after) }
+		s, _, _, err := sight(t.Context(), j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j.cause(t.Context(), s)
+	}
+	refused := func(text string) {
+		t.Helper()
+		eventually(t, "a refusal: "+text, func() bool {
+			events, err := w.look.CoreV1().Events(wl.Namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=FailedCreate"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			told := slices.ContainsFunc(w.deployment(wl).Status.Conditions, func(c appsv1.DeploymentCondition) bool {
+				return c.Type == appsv1.DeploymentReplicaFailure && strings.Contains(c.Message, "error looking up service account")
+			})
+			return told && slices.ContainsFunc(events.Items, func(e corev1.Event) bool { return strings.Contains(e.Message, text) })
+		})
+	}
+
+	begun := j.Operation.CreatedAt
+	refused("error looking up service account")
+	// However long ago it began, the last try was early.
+	if f := causeAt(begun, controllersAfter+time.Second); f != nil && time.Since(begun) < controllersAfter {
+		t.Errorf("failed by a refusal that may have mended itself: %+v", f)
+	}
+	if f := causeAt(begun.Add(-2*controllersAfter), 2*controllersAfter); f == nil || !strings.Contains(f.Message, "service account") {
+		t.Errorf("a refusal that lasted ended with %+v", f)
+	}
+
+	// The account comes, but then something else is in the way.
+	w.limit("pods", "0")
+	allow()
+	eventually(t, "the account", func() bool {
+		_, err := accounts.Create(t.Context(), account, metav1.CreateOptions{})
+		return err == nil || apierrors.IsAlreadyExists(err)
+	})
+	refused("exceeded quota")
+	if f := causeAt(begun, time.Second); f == nil || f.Reason != reasonQuota || !strings.Contains(f.Message, "exceeded quota") {
+		t.Errorf("a quota ended with %+v", f)
+	}
+}
