@@ -79,3 +79,9 @@ type Assignment struct {
 	Cluster    Cluster
 	Namespaces []string // those that hold workloads
 }
+
+// Watched is a workload that an observer watches.
+type Watched struct {
+	Workload
+	Ended int64 // number of the last operation on it that has ended; 0 = none
+}

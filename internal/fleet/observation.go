@@ -7,7 +7,7 @@ import (
 )
 
 // ErrOutdated says that an operation, which had looked itself, has ended since
-// an observation was read.
+// a workload was read.
 var ErrOutdated = errors.New("an operation has ended since this was read")
 
 // UnknownAfter is how long after the last proof of life a workload's state is
@@ -19,7 +19,6 @@ type Observation struct {
 	WorkloadID         string
 	SeenAt             time.Time // last proof of life of the watch that shows it
 	ChangedAt          time.Time // when it last changed
-	ReadAt             time.Time // when the reading began that this is at least as new as; not kept, zero = of no matter
 	Exists             bool      // the Deployment or StatefulSet is there
 	UID                string
 	Generation         int64

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,16 +25,14 @@ type namespace struct {
 	cluster fleet.Cluster
 	name    string
 
-	workloads   map[string]fleet.Workload // by id
+	workloads   map[string]fleet.Watched // by id
 	controllers map[string]*live.Controller
 	pods        map[string]map[string]*live.Pod // by workload id, then by UID
 	services    map[string]*live.Service
 	servicesAt  time.Time                     // when they were last read
 	settled     map[string]settledAs          // as they were when their Services were last read
 	saved       map[string]*fleet.Observation // as last stored by this watch
-	listedAt    time.Time                     // when the reading of all began
-	reread      map[string]reading            // of the workloads that were read since
-	lookedAt    time.Time                     // when operations that had ended were last looked for
+	readings    map[string]reading            // the last one of each workload, if there was one
 }
 
 // run watches until ctx ends. A watch that breaks is begun anew, ever more
@@ -45,6 +45,9 @@ func (n *namespace) run(ctx context.Context) {
 		err := n.watch(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, live.ErrExpired) || errors.Is(err, errClosed) {
+			err = nil
 		}
 		if err != nil {
 			n.opts.Logger.DebugContext(ctx, "watch broke", "cluster", n.cluster.ID, "namespace", n.name, "err", err)
@@ -97,7 +100,7 @@ type event struct {
 }
 
 // watch lists, stores what it sees, and follows the changes until something
-// breaks; nil when it only has to begin with a new list.
+// breaks; errClosed or live.ErrExpired when it only has to begin with a new list.
 func (n *namespace) watch(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -112,7 +115,7 @@ func (n *namespace) watch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := n.saveAll(ctx, client); err != nil {
+	if err := n.saveAll(ctx, client, maps.Keys(n.workloads)); err != nil {
 		return err
 	}
 	if err := n.store.MarkAlive(ctx, n.cluster.ID, n.name, time.Now()); err != nil {
@@ -126,12 +129,7 @@ func (n *namespace) watch(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- group.Wait() }()
-	err = n.follow(ctx, client, events, ended)
-	cancel()
-	if errors.Is(err, live.ErrExpired) || errors.Is(err, errClosed) {
-		return nil
-	}
-	return err
+	return n.follow(ctx, client, events, ended)
 }
 
 // recognise fails when the credential leads to another cluster than the one
@@ -156,31 +154,14 @@ func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
 func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Resource]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.ProbeTime)
 	defer cancel()
-	n.listedAt, n.reread = time.Now(), map[string]reading{}
-	n.lookedAt = n.listedAt
+	n.controllers, n.pods = map[string]*live.Controller{}, map[string]map[string]*live.Pod{}
+	n.saved, n.settled, n.readings = map[string]*fleet.Observation{}, map[string]settledAs{}, map[string]reading{}
 	if err := n.loadWorkloads(ctx); err != nil {
 		return nil, err
 	}
-	n.controllers, n.pods = map[string]*live.Controller{}, map[string]map[string]*live.Pod{}
-	n.saved, n.settled = map[string]*fleet.Observation{}, map[string]settledAs{}
-	versions := map[live.Resource]string{}
-	for _, r := range n.kinds() {
-		list, version, err := live.List[live.Controller](ctx, client.API, r, n.name, n.ours())
-		if err != nil {
-			return nil, fmt.Errorf("list %s: %w", r.Plural, err)
-		}
-		versions[r] = version
-		for i := range list {
-			n.controllers[list[i].Labels.Workload] = &list[i]
-		}
-	}
-	pods, version, err := live.List[live.Pod](ctx, client.API, live.Pods, n.name, n.ours())
+	versions, err := n.read(ctx, client, n.ours(), maps.Keys(n.workloads))
 	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	versions[live.Pods] = version
-	for i := range pods {
-		n.see(event{change: live.Added, pod: &pods[i]})
+		return nil, err
 	}
 	_, err = n.readServices(ctx, client)
 	return versions, err
@@ -192,19 +173,20 @@ func (n *namespace) ours() live.Query {
 
 // kinds are those of the workloads that are here.
 func (n *namespace) kinds() []live.Resource {
-	var deployments, sets bool
-	for _, w := range n.workloads {
-		sets = sets || w.Kind == fleet.KindStatefulSet
-		deployments = deployments || w.Kind != fleet.KindStatefulSet
-	}
 	var out []live.Resource
-	if deployments {
-		out = append(out, live.Deployments)
-	}
-	if sets {
-		out = append(out, live.StatefulSets)
+	for _, w := range n.workloads {
+		if kind := kindOf(w.Workload); !slices.Contains(out, kind) {
+			out = append(out, kind)
+		}
 	}
 	return out
+}
+
+func kindOf(w fleet.Workload) live.Resource {
+	if w.Kind == fleet.KindStatefulSet {
+		return live.StatefulSets
+	}
+	return live.Deployments
 }
 
 func (n *namespace) loadWorkloads(ctx context.Context) error {
@@ -212,11 +194,11 @@ func (n *namespace) loadWorkloads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.workloads = map[string]fleet.Workload{}
+	n.workloads = map[string]fleet.Watched{}
 	for _, w := range list {
 		n.workloads[w.ID] = w
 	}
-	maps.DeleteFunc(n.reread, func(id string, _ reading) bool {
+	maps.DeleteFunc(n.readings, func(id string, _ reading) bool {
 		_, there := n.workloads[id]
 		return !there
 	})
@@ -406,6 +388,9 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 	if err != nil {
 		return nil, err
 	}
+	if err := n.store.MarkAlive(ctx, n.cluster.ID, n.name, at); err != nil {
+		return nil, err
+	}
 	if err := n.readEnded(ctx, client); err != nil {
 		return nil, err
 	}
@@ -414,7 +399,7 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 			changed = append(changed, id)
 		}
 	}
-	return changed, n.store.MarkAlive(ctx, n.cluster.ID, n.name, at)
+	return changed, nil
 }
 
 // flush stores the observations of the workloads that changed.
@@ -443,52 +428,54 @@ func (n *namespace) flush(ctx context.Context, client *kube.Client, dirty map[st
 			dirty[id] = true
 		}
 	}
-	for id := range dirty {
-		if w, ok := n.workloads[id]; ok {
-			if err := n.save(ctx, client, w); err != nil {
-				return err
-			}
+	return n.saveAll(ctx, client, maps.Keys(dirty))
+}
+
+// saveAll stores what is seen of some workloads. Where an operation on one has
+// ended since it was read, it does at once what the next probe would.
+func (n *namespace) saveAll(ctx context.Context, client *kube.Client, ids iter.Seq[string]) error {
+	outdated, err := n.saveEach(ctx, ids)
+	if err != nil || !outdated {
+		return err
+	}
+	changed, err := n.probe(ctx, client)
+	if err != nil {
+		return err
+	}
+	_, err = n.saveEach(ctx, slices.Values(changed)) // what is outdated again is left to that next probe
+	return err
+}
+
+// saveEach stores what is seen of some workloads, and reports whether some of
+// that was outdated.
+func (n *namespace) saveEach(ctx context.Context, ids iter.Seq[string]) (outdated bool, err error) {
+	for id := range ids {
+		w, ok := n.workloads[id]
+		if !ok {
+			continue
+		}
+		err := n.save(ctx, w.Workload)
+		if errors.Is(err, fleet.ErrOutdated) {
+			outdated = true
+		} else if err != nil {
+			return outdated, err
 		}
 	}
-	return nil
+	return outdated, nil
 }
 
-func (n *namespace) saveAll(ctx context.Context, client *kube.Client) error {
-	for _, w := range n.workloads {
-		if err := n.save(ctx, client, w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// save stores what is seen of a workload, unless it says nothing new. Where an
-// operation has ended since it was read, it is read anew first.
-func (n *namespace) save(ctx context.Context, client *kube.Client, w fleet.Workload) error {
-	err := n.saveOnce(ctx, w)
-	if !errors.Is(err, fleet.ErrOutdated) {
-		return err
-	}
-	if err := n.read(ctx, client, w); err != nil {
-		return err
-	}
-	if err := n.saveOnce(ctx, w); !errors.Is(err, fleet.ErrOutdated) {
-		return err
-	}
-	return nil // another one has ended: the next probe sees to it
-}
-
-func (n *namespace) saveOnce(ctx context.Context, w fleet.Workload) error {
+// save stores what is seen of a workload, unless it says nothing new;
+// fleet.ErrOutdated.
+func (n *namespace) save(ctx context.Context, w fleet.Workload) error {
 	sight := live.Sight{Kind: w.Kind, Controller: n.controllers[w.ID], Service: n.services[w.ID]}
 	for _, p := range n.pods[w.ID] {
 		sight.Pods = append(sight.Pods, *p)
 	}
 	o := sight.Observation(w.ID, w.Namespace, n.cluster.Exposure, time.Now())
-	o.ReadAt = n.readAt(w.ID)
 	if old := n.saved[w.ID]; old != nil && sameState(old, &o) {
 		return nil
 	}
-	if err := n.store.SaveObservation(ctx, o); err != nil {
+	if err := n.store.SaveObservation(ctx, o, n.readings[w.ID].ended); err != nil {
 		return err
 	}
 	n.saved[w.ID] = &o

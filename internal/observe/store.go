@@ -21,14 +21,12 @@ type Store interface {
 	// the cluster; "" = none.
 	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
 	// Workloads returns the workloads of one namespace of one cluster.
-	Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Workload, error)
+	Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Watched, error)
 	// SaveObservation upserts an observation by its WorkloadID and rings the
-	// workload's bell. An observation of a workload that is gone is dropped;
-	// fleet.ErrOutdated where an operation has ended since its ReadAt.
-	SaveObservation(ctx context.Context, o fleet.Observation) error
-	// EndedSince returns when the operations of a namespace ended that did so
-	// after a time, by the id of the workload.
-	EndedSince(ctx context.Context, clusterID, namespace string, after time.Time) (map[string]time.Time, error)
+	// workload's bell. ended is what fleet.Watched said before the workload was
+	// read; fleet.ErrOutdated where another operation has ended since. An
+	// observation of a workload that is gone is dropped.
+	SaveObservation(ctx context.Context, o fleet.Observation, ended int64) error
 	// MarkAlive records a proof of life of a namespace's watch, once its first
 	// list is complete.
 	MarkAlive(ctx context.Context, clusterID, namespace string, at time.Time) error

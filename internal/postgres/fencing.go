@@ -270,7 +270,12 @@ func recordWorkload(ctx context.Context, tx pgx.Tx, workloadID string, c fleet.C
 		}
 	}
 	if c.Observation != nil {
-		return saveObservation(ctx, tx, workloadID, *c.Observation, fromStep)
+		// The last look of a step that succeeds replaces what a watch has stored,
+		// which may be late without knowing; one that fails looks for the causes
+		// after it. The watch reads the workload anew after either.
+		o := *c.Observation
+		o.WorkloadID = workloadID
+		return saveObservation(ctx, tx, o, c.Finish == fleet.OperationFailed)
 	}
 	if c.Finish != "" {
 		return refreshPhase(ctx, tx, workloadID)

@@ -58,20 +58,27 @@ func loadObservation(ctx context.Context, q querier, workloadID string) (*fleet.
 	}, nil
 }
 
-// source says who made an observation.
-type source int
-
-const (
-	fromWatch source = iota
-	fromStep         // of an operation, which looked once
-)
-
-// SaveObservation upserts an observation by its WorkloadID and rings the
-// workload's bell. An observation of a workload that is gone is dropped;
-// fleet.ErrOutdated where an operation has ended since its ReadAt.
-func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation) error {
+// SaveObservation upserts what a watch tells of a workload, by its WorkloadID,
+// and rings the workload's bell. ended is what fleet.Watched said before the
+// workload was read; fleet.ErrOutdated where another operation has ended since,
+// whose last step may have seen what is newer. An observation of a workload
+// that is gone is dropped.
+func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation, ended int64) error {
 	err := db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
-		if err := saveObservation(ctx, tx, o.WorkloadID, o, fromWatch); err != nil {
+		if exists, err := lockWorkload(ctx, tx, o.WorkloadID); err != nil || !exists {
+			return err
+		}
+		var outdated bool
+		err := tx.QueryRow(ctx, `
+			SELECT EXISTS (SELECT FROM operations WHERE workload_id = $1 AND number > $2 AND finished_at IS NOT NULL)`,
+			o.WorkloadID, ended).Scan(&outdated)
+		if err != nil {
+			return err
+		}
+		if outdated {
+			return fleet.ErrOutdated
+		}
+		if err := saveObservation(ctx, tx, o, false); err != nil {
 			return err
 		}
 		return ring(ctx, tx, workloadBell(o.WorkloadID))
@@ -81,24 +88,11 @@ func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation) error {
 
 // saveObservation stores an observation and the phase that follows from it.
 // Under the lock of the workload's row, one of an older generation of the same
-// object changes nothing, and a watch's that may be older than what the last
-// step of an operation saw is refused: whoever reads must not be led back in
-// time. A step's replaces whatever the watch has stored meanwhile, which may be
-// late; the watch reads the workload anew after each operation.
-func saveObservation(ctx context.Context, tx pgx.Tx, workloadID string, o fleet.Observation, by source) error {
-	if exists, err := lockWorkload(ctx, tx, workloadID); err != nil || !exists {
+// object changes nothing, and an old look nothing that was stored since: whoever
+// reads must not be led back in time.
+func saveObservation(ctx context.Context, tx pgx.Tx, o fleet.Observation, old bool) error {
+	if exists, err := lockWorkload(ctx, tx, o.WorkloadID); err != nil || !exists {
 		return err
-	}
-	if by == fromWatch && !o.ReadAt.IsZero() {
-		var outdated bool
-		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM operations WHERE workload_id = $1 AND finished_at > $2)`,
-			workloadID, o.ReadAt).Scan(&outdated)
-		if err != nil {
-			return err
-		}
-		if outdated {
-			return fleet.ErrOutdated
-		}
 	}
 	now := time.Now().UTC()
 	_, err := tx.Exec(ctx, `
@@ -112,35 +106,15 @@ func saveObservation(ctx context.Context, tx pgx.Tx, workloadID string, o fleet.
 			available = excluded.available, updated = excluded.updated, release = excluded.release,
 			health = excluded.health, message = excluded.message, reason = excluded.reason,
 			conditions = excluded.conditions, pods = excluded.pods, endpoints = excluded.endpoints
-		WHERE NOT (old.uid = excluded.uid AND old.generation > excluded.generation)`,
-		workloadID, firstTime(o.SeenAt, now), firstTime(o.ChangedAt, now), o.Exists, o.UID, o.Generation,
+		WHERE NOT (old.uid = excluded.uid AND old.generation > excluded.generation)
+			AND NOT ($20 AND old.seen_at > excluded.seen_at)`,
+		o.WorkloadID, firstTime(o.SeenAt, now), firstTime(o.ChangedAt, now), o.Exists, o.UID, o.Generation,
 		o.ObservedGeneration, o.Desired, o.Current, o.Ready, o.Available, o.Updated, o.Release, o.Health,
-		storable(o.Message), storable(o.Reason), orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints))
+		storable(o.Message), storable(o.Reason), orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints), old)
 	if err != nil {
 		return err
 	}
-	return refreshPhase(ctx, tx, workloadID)
-}
-
-// EndedSince returns when the operations of a namespace ended that did so after
-// a time, by the id of the workload.
-func (db *DB) EndedSince(ctx context.Context, clusterID, namespace string, after time.Time) (map[string]time.Time, error) {
-	type row struct {
-		WorkloadID string
-		EndedAt    time.Time
-	}
-	rows, err := many[row](ctx, db.pool, `
-		SELECT workload_id, max(finished_at) AS ended_at FROM operations
-		WHERE finished_at > $3 AND cluster_id = $1 AND namespace = $2 GROUP BY workload_id`,
-		clusterID, namespace, after)
-	if err != nil {
-		return nil, fmt.Errorf("postgres: ended operations: %w", err)
-	}
-	out := make(map[string]time.Time, len(rows))
-	for _, r := range rows {
-		out[r.WorkloadID] = r.EndedAt
-	}
-	return out, nil
+	return refreshPhase(ctx, tx, o.WorkloadID)
 }
 
 // MarkAlive records a proof of life of a namespace's watch, once its first

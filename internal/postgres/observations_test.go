@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 	"portolan/internal/fleet"
 )
 
+// always is told with an observation that no operation's end makes outdated.
+const always = math.MaxInt64
+
 func TestObservationIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -20,7 +24,7 @@ func TestObservationIsReadAsItWasWritten(t *testing.T) {
 	want := seenRunning(w.ID)
 	want.Generation, want.ObservedGeneration, want.Message, want.Reason = 7, 6, "waiting", "Waiting"
 	want.Conditions = []fleet.Condition{{Type: "Available", Status: "False", Since: time.Now().UTC()}}
-	b.must(b.SaveObservation(t.Context(), want))
+	b.must(b.SaveObservation(t.Context(), want, always))
 	got, err := b.Workload(t.Context(), w.ID)
 	b.must(err)
 	if d := cmp.Diff(&want, got.Observation, cmpopts.EquateApproxTime(time.Millisecond)); d != "" {
@@ -30,7 +34,7 @@ func TestObservationIsReadAsItWasWritten(t *testing.T) {
 		t.Fatalf("phase %s %q", phase, reason)
 	}
 	gone := seenRunning("00000000-0000-0000-0000-000000000000")
-	b.must(b.SaveObservation(t.Context(), gone)) // dropped
+	b.must(b.SaveObservation(t.Context(), gone, always)) // dropped
 }
 
 func TestNobodyIsLedBackInTime(t *testing.T) {
@@ -50,43 +54,66 @@ func TestNobodyIsLedBackInTime(t *testing.T) {
 	}
 	newer := seenRunning(w.ID)
 	newer.Generation, newer.Ready = 5, 3
-	b.must(b.SaveObservation(t.Context(), newer))
+	b.must(b.SaveObservation(t.Context(), newer, always))
 	older := seenRunning(w.ID)
 	older.Generation, older.Ready = 4, 1
-	b.must(b.SaveObservation(t.Context(), older))
+	b.must(b.SaveObservation(t.Context(), older, always))
 	if ready() != 3 {
 		t.Fatal("an older generation replaced a newer one")
 	}
 	// A watch may be late: what it stores is no newer for being stored later than
 	// the last step of an operation looked.
-	late, before := newer, time.Now()
+	ended := func() int64 {
+		t.Helper()
+		list, err := b.Workloads(t.Context(), "c1", w.Namespace)
+		b.must(err)
+		return list[0].Ended
+	}
+	before := ended()
 	step := newer
 	step.SeenAt, step.Ready = newer.SeenAt.Add(-time.Second), 2
 	b.must(b.Record(t.Context(), op.ID, 1, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &step}))
 	if ready() != 2 {
-		t.Fatal("a watch's observation stayed after the operation had ended")
+		t.Fatal("a watch's observation stayed after the operation had succeeded")
 	}
-	late.ReadAt, late.Ready = before, 1
-	if err := b.SaveObservation(t.Context(), late); !errors.Is(err, fleet.ErrOutdated) || ready() != 2 {
+	late := newer
+	late.SeenAt, late.Ready = time.Now().Add(time.Hour), 1 // whatever a clock says
+	if err := b.SaveObservation(t.Context(), late, before); !errors.Is(err, fleet.ErrOutdated) || ready() != 2 {
 		t.Fatalf("an observation from before the end of the operation: %v, ready %d", err, ready())
 	}
-	ended, err := b.EndedSince(t.Context(), "c1", w.Namespace, before)
-	b.must(err)
-	if at := ended[w.ID]; len(ended) != 1 || !at.After(before) {
-		t.Fatalf("ended since %v: %v", before, ended)
-	}
-	if ended, err = b.EndedSince(t.Context(), "c1", w.Namespace, ended[w.ID]); err != nil || len(ended) > 0 {
-		t.Fatalf("ended after the end: %v %v", ended, err)
+	if before >= ended() {
+		t.Fatalf("the operation's end is not told: %d, then %d", before, ended())
 	}
 	fresh := newer
-	fresh.ReadAt, fresh.Ready = time.Now(), 3
-	b.must(b.SaveObservation(t.Context(), fresh))
+	fresh.SeenAt, fresh.Ready = newer.SeenAt.Add(-time.Hour), 3
+	b.must(b.SaveObservation(t.Context(), fresh, ended()))
 	if ready() != 3 {
 		t.Fatal("an observation from after the end was refused")
 	}
+
+	// A step that fails looks for the causes after its last look.
+	before = ended()
+	op, err = b.Begin(t.Context(), beginOf(w, fleet.VerbScale))
+	b.must(err)
+	_, err = b.Claim(t.Context(), op.ID, 1)
+	b.must(err)
+	if ended() != before {
+		t.Fatal("an operation that has only begun is told as ended")
+	}
+	meanwhile := newer
+	meanwhile.Ready = 1
+	b.must(b.SaveObservation(t.Context(), meanwhile, before))
+	failure := fleet.Change{Finish: fleet.OperationFailed, Failure: &fleet.Failure{Message: "No."}, Observation: &step}
+	b.must(b.Record(t.Context(), op.ID, 1, failure))
+	if ready() != 1 {
+		t.Fatal("the look of a step that failed replaced a later one")
+	}
+	if err := b.SaveObservation(t.Context(), late, before); !errors.Is(err, fleet.ErrOutdated) {
+		t.Fatalf("an observation from before the failure: %v", err)
+	}
 	remade := seenRunning(w.ID)
 	remade.UID, remade.Generation, remade.Ready = "u2", 1, 4
-	b.must(b.SaveObservation(t.Context(), remade))
+	b.must(b.SaveObservation(t.Context(), remade, always))
 	if ready() != 4 {
 		t.Fatal("a new object's observation was refused")
 	}

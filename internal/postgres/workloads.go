@@ -57,16 +57,22 @@ func (db *DB) Workload(ctx context.Context, id string) (fleet.WorkloadState, err
 }
 
 // Workloads returns the workloads of one namespace of one cluster, by name.
-func (db *DB) Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Workload, error) {
-	rows, err := many[workloadRow](ctx, db.pool, `
-		SELECT `+workloadColumns+` FROM workloads w WHERE cluster_id = $1 AND namespace = $2 ORDER BY name`,
+func (db *DB) Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Watched, error) {
+	type row struct {
+		workloadRow
+		Ended int64
+	}
+	rows, err := many[row](ctx, db.pool, `
+		SELECT `+workloadColumns+`, coalesce((
+			SELECT max(o.number) FROM operations o WHERE o.workload_id = w.id AND o.finished_at IS NOT NULL), 0) AS ended
+		FROM workloads w WHERE cluster_id = $1 AND namespace = $2 ORDER BY name`,
 		clusterID, namespace)
 	if err != nil {
 		return nil, fmt.Errorf("postgres: workloads: %w", err)
 	}
-	out := make([]fleet.Workload, len(rows))
+	out := make([]fleet.Watched, len(rows))
 	for i, r := range rows {
-		out[i] = fleet.Workload(r)
+		out[i] = fleet.Watched{Workload: fleet.Workload(r.workloadRow), Ended: r.Ended}
 	}
 	return out, nil
 }

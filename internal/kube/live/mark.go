@@ -1,6 +1,8 @@
 package live
 
 import (
+	"strings"
+
 	"k8s.io/apimachinery/pkg/labels"
 )
 
@@ -27,6 +29,11 @@ const Manager = "portolan"
 // SelectAll selects every object of an installation.
 func SelectAll(installation string) string {
 	return labels.Set{LabelManagedBy: Manager, LabelInstallation: installation}.String()
+}
+
+// SelectWorkloads selects the objects of some workloads, at least one.
+func SelectWorkloads(installation string, ids []string) string {
+	return SelectAll(installation) + "," + LabelWorkload + " in (" + strings.Join(ids, ",") + ")"
 }
 
 // SelectWorkload selects the objects of one workload.
