@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,15 +35,39 @@ type scene struct {
 	t            *testing.T
 	db           *postgres.DB
 	broken       atomic.Int32 // times that a watch was stored as broken
+	stored       stored
 	look         kubernetes.Interface
 	cluster      fleet.Cluster
 	installation string
+}
+
+// stored is what the observer has stored.
+type stored struct {
+	sync.Mutex
+	list []fleet.Observation
+}
+
+func (s *stored) all() []fleet.Observation {
+	s.Lock()
+	defer s.Unlock()
+	return slices.Clone(s.list)
 }
 
 // counting is the store that the observer has.
 type counting struct {
 	*postgres.DB
 	broken *atomic.Int32
+	stored *stored
+}
+
+func (c counting) SaveObservation(ctx context.Context, o fleet.Observation, ended int64) error {
+	err := c.DB.SaveObservation(ctx, o, ended)
+	if err == nil {
+		c.stored.Lock()
+		defer c.stored.Unlock()
+		c.stored.list = append(c.stored.list, o)
+	}
+	return err
 }
 
 func (c counting) MarkBroken(ctx context.Context, clusterID, namespace, message string) error {
@@ -83,7 +108,7 @@ func newScene(t *testing.T, admin, raw []byte, opts observe.Options) *scene {
 	opts.Holder, opts.Installation = t.Name(), installation
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- observe.New(counting{db, &s.broken}, clients, opts).Run(ctx) }()
+	go func() { ended <- observe.New(counting{db, &s.broken, &s.stored}, clients, opts).Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

@@ -1,0 +1,97 @@
+package observe_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"portolan/internal/clustertest"
+	"portolan/internal/fleet"
+	"portolan/internal/observe"
+)
+
+// end ends the deploy of a workload with what its last step has seen.
+func (s *scene) end(w fleet.Workload, seen fleet.Observation) {
+	s.t.Helper()
+	state, err := s.db.Workload(s.t.Context(), w.ID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	op, err := s.db.Claim(s.t.Context(), state.Operation.ID, state.Operation.Token)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := s.db.Record(s.t.Context(), op.ID, op.Token, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &seen}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func TestALateWatchDoesNotLeadBackBehindAnOperation(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	late, through := clustertest.WithLateWatches(t, raw)
+	s := newScene(t, raw, through, observe.Options{ProbeEvery: time.Hour, Coalesce: time.Nanosecond})
+	w := s.workload("web", s.cluster.Namespace, 2)
+	eventually(t, "two pods are shown", func() bool {
+		o := s.observation(w)
+		return o != nil && o.Available == 2 && len(o.Pods) == 2 && s.equal(w)
+	})
+
+	late.Hold()
+	s.scale(w, `{"spec":{"replicas":0}}`)
+	eventually(t, "no pod is left", func() bool {
+		pods, err := s.look.CoreV1().Pods(w.Namespace).List(t.Context(), metav1.ListOptions{})
+		d := s.deployment(w)
+		return err == nil && len(pods.Items) == 0 && d.Status.Replicas == 0 && d.Status.ObservedGeneration == d.Generation
+	})
+	d := s.deployment(w)
+	seen := fleet.Observation{
+		Exists: true, UID: string(d.UID), Generation: d.Generation, ObservedGeneration: d.Generation, Release: 1, Health: "Current",
+	}
+	s.end(w, seen)
+	before := len(s.stored.all())
+
+	// What the watch tells now is from before the end.
+	late.Pass("deployments")
+	eventually(t, "the workload is read anew", func() bool { return len(s.stored.all()) > before })
+	late.Pass("pods")
+	s.scale(w, `{"spec":{"replicas":1}}`)
+	late.Release("deployments")
+	eventually(t, "what is from after the end is shown", func() bool { return s.observation(w).Desired == 1 })
+	for _, o := range s.stored.all()[before:] {
+		if len(o.Pods) > 0 || o.Current > o.Desired {
+			t.Errorf("after it had ended without a pod it was stored that %+v", o)
+		}
+	}
+	late.Release("pods")
+	eventually(t, "one pod is shown", func() bool {
+		o := s.observation(w)
+		return len(o.Pods) == 1 && o.Available == 1 && s.equal(w)
+	})
+}
+
+func TestWhatAStepHasSeenIsReadAnew(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	s := newScene(t, raw, raw, observe.Options{ProbeEvery: 200 * time.Millisecond})
+	first := s.workload("first", s.cluster.Namespace, 1)
+	second := s.workload("second", s.cluster.Namespace, 2)
+	right := func(w fleet.Workload, pods int) func() bool {
+		return func() bool {
+			o := s.observation(w)
+			return o != nil && s.equal(w) && len(o.Pods) == pods && int(o.Available) == pods &&
+				!slices.ContainsFunc(o.Pods, func(p fleet.Pod) bool { return !p.Ready })
+		}
+	}
+	eventually(t, "the first is shown", right(first, 1))
+	eventually(t, "the second is shown", right(second, 2))
+	for _, w := range []fleet.Workload{first, second} {
+		old := *s.observation(w)
+		old.Available, old.Pods = 0, nil // since then they have become ready, and the watch has stored it before
+		s.end(w, old)
+	}
+	eventually(t, "the first is shown as it is", right(first, 1))
+	eventually(t, "the second is shown as it is", right(second, 2))
+}
