@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -250,6 +251,13 @@ func (f *feed) pass(lines []line, gap string) {
 	f.tell(item{source: &f.source, lines: lines, bytes: size, gap: gap})
 }
 
+// last returns the last line passed on.
+func (f *feed) last() mark {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.at
+}
+
 // tell hands every viewer an item; f.mu is held.
 func (f *feed) tell(it item) {
 	for t := range f.taps {
@@ -262,15 +270,17 @@ func (f *feed) tell(it item) {
 func (f *feed) run(ctx context.Context) {
 	defer f.finish(ctx)
 	const soon = 200 * time.Millisecond
-	wait, lost, refused := soon, false, 0 // refused: how often in a row it was answered that the log cannot be read
+	// refused: how often in a row, without a line between, it was answered that the
+	// log cannot be read.
+	wait, lost, refused := soon, false, 0
 	for ctx.Err() == nil {
-		opened := time.Now()
+		opened, before := time.Now(), f.last()
 		err := f.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		state, inspectErr := f.inspect(ctx)
-		if answered(err) && (state.running || state.ended) {
+		if answered(err) && f.last() == before && (state.running || state.ended) {
 			refused++
 		} else {
 			refused = 0
@@ -292,7 +302,7 @@ func (f *feed) run(ctx context.Context) {
 			f.source.api = api // the credential may have been replaced
 		}
 		if refused == maxRefused {
-			f.note("The log of " + f.source.pod + " cannot be read: " + apiMessage(err) + " Trying again.")
+			f.note("The log of " + f.source.pod + " cannot be read: " + strings.TrimRight(apiMessage(err), ". ") + ". Trying again.")
 		}
 		if time.Since(opened) > f.opts.LogReconnectInterval {
 			wait = soon

@@ -31,11 +31,13 @@ type lagging struct {
 	previous []string      // what the run before has said
 	over     chan struct{} // closed when the present run ends
 	refuses  time.Duration // after this long it is answered that the log cannot be read; 0 = it can
+	breaks   bool          // each follow brings one more line, and then the node says that it cannot go on
+	options  Options       // of the reader
 }
 
 func newLagging(t *testing.T) *lagging {
 	t.Helper()
-	l := &lagging{over: make(chan struct{})}
+	l := &lagging{over: make(chan struct{}), options: Options{LogRotationInterval: 50 * time.Millisecond}}
 	server := httptest.NewServer(http.HandlerFunc(l.serve))
 	t.Cleanup(server.Close)
 	t.Cleanup(server.CloseClientConnections)
@@ -63,6 +65,11 @@ func (l *lagging) restart(last string, present ...string) {
 func (l *lagging) serve(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	l.mu.Lock()
+	message := ""
+	if l.breaks && query.Has("follow") {
+		l.present = append(l.present, fmt.Sprintf("2026-01-01T00:00:01.%03dZ line %d", len(l.present), len(l.present)))
+		message = "failed to create fsnotify watcher: too many open files"
+	}
 	listed, known, lines, over, refuses := l.listed, l.known, l.present, l.over, l.refuses
 	if query.Has("previous") {
 		lines = l.previous
@@ -93,8 +100,8 @@ func (l *lagging) serve(w http.ResponseWriter, r *http.Request) {
 		if query.Has("limitBytes") {
 			text = text[:min(len(text), 64)]
 		}
-		_, _ = io.WriteString(w, text)
-		if query.Has("follow") {
+		_, _ = io.WriteString(w, text+message)
+		if query.Has("follow") && message == "" {
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-over:
@@ -106,7 +113,7 @@ func (l *lagging) serve(w http.ResponseWriter, r *http.Request) {
 
 func (l *lagging) read(t *testing.T, after string) (*LogStream, *reading) {
 	t.Helper()
-	a := New(l, Options{LogRotationInterval: 50 * time.Millisecond})
+	a := New(l, l.options)
 	s, err := a.OpenLog(t.Context(), &fleet.Cluster{ID: "c"}, fleet.LogQuery{Workload: fleet.Workload{ID: "w", Name: "web", Namespace: "ns"}, Tail: 10, After: after})
 	if err != nil {
 		t.Fatal(err)
@@ -172,5 +179,20 @@ func TestALogThatIsRefusedSlowlySaysSo(t *testing.T) {
 	l := newLagging(t)
 	l.refuses = 1100 * time.Millisecond
 	s, r := l.read(t, "")
+	r.until(t, s, func(r *reading) bool { return strings.Contains(strings.Join(r.notes, "\n"), "cannot be read") })
+}
+
+func TestALogThatBreaksOffIsNotRefused(t *testing.T) {
+	t.Parallel()
+	l := newLagging(t)
+	l.breaks, l.options.LogReconnectInterval = true, 200*time.Millisecond
+	s, r := l.read(t, "")
+	r.until(t, s, func(r *reading) bool { return len(r.lines) > maxRefused+1 })
+	if len(r.notes) > 0 {
+		t.Errorf("lines come, and it says %q", r.notes)
+	}
+	l.mu.Lock()
+	l.breaks, l.refuses = false, time.Millisecond
+	l.mu.Unlock()
 	r.until(t, s, func(r *reading) bool { return strings.Contains(strings.Join(r.notes, "\n"), "cannot be read") })
 }
