@@ -205,6 +205,20 @@ func (n *namespace) loadWorkloads(ctx context.Context) error {
 	return nil
 }
 
+// reloadWorkloads returns errClosed when one is of a kind that is not watched.
+func (n *namespace) reloadWorkloads(ctx context.Context) error {
+	watched := n.kinds()
+	if err := n.loadWorkloads(ctx); err != nil {
+		return err
+	}
+	for _, kind := range n.kinds() {
+		if !slices.Contains(watched, kind) {
+			return errClosed
+		}
+	}
+	return nil
+}
+
 // readServices is also the probe: it shows that the server answers, and it
 // brings what no stream is kept open for. It returns the ids of the workloads
 // whose Service has changed.
@@ -377,12 +391,8 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 	at := time.Now()
 	limited, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
 	defer cancel()
-	kinds := len(n.kinds())
-	if err := n.loadWorkloads(limited); err != nil {
+	if err := n.reloadWorkloads(limited); err != nil {
 		return nil, err
-	}
-	if len(n.kinds()) > kinds {
-		return nil, errClosed // a kind that is not watched yet
 	}
 	changed, err := n.readServices(limited, client)
 	if err != nil {
@@ -408,12 +418,8 @@ func (n *namespace) flush(ctx context.Context, client *kube.Client, dirty map[st
 		if _, ok := n.workloads[id]; ok {
 			continue
 		}
-		kinds := len(n.kinds())
-		if err := n.loadWorkloads(ctx); err != nil {
+		if err := n.reloadWorkloads(ctx); err != nil {
 			return err
-		}
-		if len(n.kinds()) > kinds {
-			return errClosed
 		}
 		break
 	}
