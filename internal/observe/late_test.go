@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"portolan/internal/clustertest"
@@ -13,25 +14,33 @@ import (
 	"portolan/internal/observe"
 )
 
-// end ends an operation on a workload with what its last step has seen.
-func (s *scene) end(w fleet.Workload, seen fleet.Observation) {
+// state returns the row of a workload with its latest operation.
+func (s *scene) state(w fleet.Workload) fleet.WorkloadState {
 	s.t.Helper()
 	state, err := s.db.Workload(s.t.Context(), w.ID)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if state.Operation.State.Finished() {
-		restart := fleet.Operation{
-			ID: uuid.NewString(), WorkloadID: w.ID, WorkloadName: w.Name, ClusterID: w.ClusterID, Namespace: w.Namespace,
-			Runtime: w.Runtime, Verb: fleet.VerbRestart, State: fleet.OperationQueued,
-		}
-		if restart, err = s.db.Begin(s.t.Context(), fleet.Begin{Workload: state.Workload, Operation: restart}); err != nil {
-			s.t.Fatal(err)
-		}
-		state.Operation = &restart
+	return state
+}
+
+// begin begins another operation on a workload, which is changed to w.
+func (s *scene) begin(w fleet.Workload) {
+	s.t.Helper()
+	w.UpdatedAt = time.Time{}
+	if _, err := s.db.Begin(s.t.Context(), fleet.Begin{Workload: w, Operation: fleet.Operation{
+		ID: uuid.NewString(), WorkloadID: w.ID, WorkloadName: w.Name, ClusterID: w.ClusterID, Namespace: w.Namespace,
+		Runtime: w.Runtime, Verb: fleet.VerbRedeploy, State: fleet.OperationQueued,
+	}}); err != nil {
+		s.t.Fatal(err)
 	}
-	op, err := s.db.Claim(s.t.Context(), state.Operation.ID, state.Operation.Token)
-	if err != nil {
+}
+
+// end ends the operation on a workload with what its last step has seen.
+func (s *scene) end(w fleet.Workload, seen fleet.Observation) {
+	s.t.Helper()
+	op := s.state(w).Operation
+	if _, err := s.db.Claim(s.t.Context(), op.ID, op.Token); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := s.db.Record(s.t.Context(), op.ID, op.Token, fleet.Change{Finish: fleet.OperationSucceeded, Observation: &seen}); err != nil {
@@ -98,8 +107,11 @@ func TestWhatAStepHasSeenIsReadAnew(t *testing.T) {
 	}
 	eventually(t, "the first is shown", right(first, 1))
 	eventually(t, "the second is shown", right(second, 2))
-	for range 2 { // nothing changes there between
+	for again := range 2 { // nothing changes there between
 		for _, w := range []fleet.Workload{first, second} {
+			if again > 0 {
+				s.begin(w)
+			}
 			old := *s.observation(w)
 			old.Available, old.Pods = 0, nil // since then they have become ready, and the watch has stored it before
 			s.end(w, old)
@@ -107,4 +119,32 @@ func TestWhatAStepHasSeenIsReadAnew(t *testing.T) {
 		eventually(t, "the first is shown as it is", right(first, 1))
 		eventually(t, "the second is shown as it is", right(second, 2))
 	}
+}
+
+func TestAKindThatTakesTheOnlyOnesPlaceIsWatched(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	s := newScene(t, raw, raw, observe.Options{ProbeEvery: 200 * time.Millisecond})
+	w := s.workload("web", s.cluster.Namespace, 1)
+	eventually(t, "one pod is shown", func() bool { o := s.observation(w); return o != nil && o.Available == 1 })
+
+	s.end(w, fleet.Observation{})
+	eventually(t, "it is read anew", func() bool { return s.observation(w).Exists })
+	d := s.deployment(w)
+	if err := s.look.AppsV1().Deployments(w.Namespace).Delete(t.Context(), w.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.Kind = fleet.KindStatefulSet
+	s.begin(w)
+	set, err := s.look.AppsV1().StatefulSets(w.Namespace).Create(t.Context(), &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: w.Name, Labels: d.Labels},
+		Spec:       appsv1.StatefulSetSpec{Replicas: d.Spec.Replicas, Selector: d.Spec.Selector, Template: d.Spec.Template},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other kind is shown", func() bool {
+		o := s.observation(w)
+		return o.UID == string(set.UID) && o.Available == 1
+	})
 }
