@@ -83,5 +83,7 @@ type Assignment struct {
 // Watched is a workload that an observer watches.
 type Watched struct {
 	Workload
-	Ended int64 // number of the last operation on it that has ended; 0 = none
+	// Ended is the number of the last operation on it that has ended; 0 = none.
+	// It grows: an operation begins after the one before it has ended.
+	Ended int64
 }

@@ -270,6 +270,9 @@ func recordWorkload(ctx context.Context, tx pgx.Tx, workloadID string, c fleet.C
 		}
 	}
 	if c.Observation != nil {
+		if exists, err := lockWorkload(ctx, tx, workloadID); err != nil || !exists {
+			return err
+		}
 		// The last look of a step that succeeds replaces what a watch has stored,
 		// which may be late without knowing; one that fails looks for the causes
 		// after it. The watch reads the workload anew after either.

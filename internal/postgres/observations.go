@@ -86,14 +86,11 @@ func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation, ended in
 	return wrap("observation", err)
 }
 
-// saveObservation stores an observation and the phase that follows from it.
-// Under the lock of the workload's row, one of an older generation of the same
-// object changes nothing, and an old look nothing that was stored since: whoever
-// reads must not be led back in time.
+// saveObservation stores an observation of a workload whose row is locked, and
+// the phase that follows from it. One of an older generation of the same object
+// changes nothing, and an old look nothing that was stored since: whoever reads
+// must not be led back in time.
 func saveObservation(ctx context.Context, tx pgx.Tx, o fleet.Observation, old bool) error {
-	if exists, err := lockWorkload(ctx, tx, o.WorkloadID); err != nil || !exists {
-		return err
-	}
 	now := time.Now().UTC()
 	_, err := tx.Exec(ctx, `
 		INSERT INTO observations AS old (workload_id, seen_at, changed_at, present, uid, generation, observed_generation,
