@@ -102,7 +102,7 @@ func (j *job) early(refusal string, at time.Time) bool {
 // the cluster's own controllers, or may have been. Its condition keeps the words
 // of the first refusal until a try succeeds, and each try comes twice as late as
 // the one before it: only its events tell what was refused last, and when. Where
-// there are none it is left to the rollout's deadline.
+// there are none of this rollout it is left to the rollout's deadline.
 func (j *job) passing(ctx context.Context, s live.Sight, t *live.Trouble) bool {
 	if !wanting(t.Message) {
 		return false
@@ -112,7 +112,7 @@ func (j *job) passing(ctx context.Context, s live.Sight, t *live.Trouble) bool {
 		return true
 	}
 	for _, e := range slices.Backward(j.eventsOf(ctx, set.UID)) {
-		if e.Reason == "FailedCreate" {
+		if e.Reason == "FailedCreate" && !eventTime(e).Before(j.Step.StartedAt.Truncate(time.Second)) {
 			t.Message = e.Message
 			return j.early(e.Message, eventTime(e))
 		}

@@ -272,7 +272,7 @@ func (f *feed) run(ctx context.Context) {
 	const soon = 200 * time.Millisecond
 	// refused: how often in a row, without a line between, it was answered that the
 	// log cannot be read.
-	wait, lost, refused := soon, false, 0
+	wait, lost, refused, told := soon, false, 0, false
 	for ctx.Err() == nil {
 		opened, before := time.Now(), f.last()
 		err := f.follow(ctx)
@@ -285,6 +285,7 @@ func (f *feed) run(ctx context.Context) {
 		} else {
 			refused = 0
 		}
+		told = told && answered(err)
 		switch {
 		case inspectErr == nil && state.ended && (err == nil || state.gone || refused >= maxRefused):
 			return // else the end of what it has said is still to be read
@@ -301,7 +302,8 @@ func (f *feed) run(ctx context.Context) {
 		} else if api := f.source.renewal(ctx); api != nil {
 			f.source.api = api // the credential may have been replaced
 		}
-		if refused == maxRefused {
+		if refused >= maxRefused && !told {
+			told = true
 			f.note("The log of " + f.source.pod + " cannot be read: " + strings.TrimRight(apiMessage(err), ". ") + ". Trying again.")
 		}
 		if time.Since(opened) > f.opts.LogReconnectInterval {

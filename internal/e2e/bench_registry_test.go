@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -20,9 +17,7 @@ import (
 
 // benchRegistry tests a thousand clusters, ten of them black-holed, while people
 // read the list of them, and then removes them again. Behind all of them is one
-// API server, whose work shows in the pages because it is on the same processors:
-// they are read once more while it gets only what time is left over, as if it were
-// elsewhere.
+// API server, on the same processors.
 func benchRegistry(b *testing.B, x *bench) {
 	const clusters, holes, limit = 1000, 10, time.Minute
 	metrics := freeAddress(b)
@@ -46,11 +41,7 @@ func benchRegistry(b *testing.B, x *bench) {
 	before := f.figures(b, 0)
 	took, during := f.readMeanwhile(b)
 	after := f.figures(b, before.goroutines)
-	schedule(b, "--idle")
-	defer schedule(b, "--other")
-	_, apart := f.readMeanwhile(b)
-	schedule(b, "--other")
-	was, is, would := percentile(quiet, 0.99), percentile(during, 0.99), percentile(apart, 0.99)
+	was, is := percentile(quiet, 0.99), percentile(during, 0.99)
 	x.report(b, line{
 		what:     fmt.Sprintf("all of %d clusters tested, %d black-holed", clusters, holes),
 		measured: fmt.Sprintf("%d passed, %d failed; goroutines %d before, %d after; RSS %.0f and %.0f MiB", f.passed, f.failed, before.goroutines, after.goroutines, before.rss, after.rss),
@@ -61,11 +52,6 @@ func benchRegistry(b *testing.B, x *bench) {
 		measured: fmt.Sprintf("p99 %s of %d pages before, %s of %d meanwhile", ms(was), len(quiet), ms(is), len(during)),
 		result:   fmt.Sprintf("%.2f", float64(is)/float64(was)), aim: "≤ 1.1", met: float64(is) <= 1.1*float64(was),
 	}, map[string]float64{"clusters-p99-ms": millis(is), "clusters-quiet-p99-ms": millis(was)})
-	x.report(b, line{
-		what:     "the same with the API server on time left over",
-		measured: fmt.Sprintf("p99 %s of %d pages", ms(would), len(apart)),
-		result:   fmt.Sprintf("%.2f", float64(would)/float64(was)), aim: "≤ 1.1", met: float64(would) <= 1.1*float64(was),
-	}, map[string]float64{"clusters-apart-p99-ms": millis(would)})
 
 	f.remove(b)
 	end := f.figures(b, start.goroutines)
@@ -194,32 +180,6 @@ func (f *testedFleet) readMeanwhile(b *testing.B) (took time.Duration, pages []t
 			return took, pages
 		default:
 		}
-	}
-}
-
-// schedule puts all processes of the test clusters under a scheduling policy of
-// chrt(1).
-func schedule(b *testing.B, policy string) {
-	b.Helper()
-	environments, err := filepath.Glob("/proc/[0-9]*/environ")
-	if err != nil {
-		b.Fatal(err)
-	}
-	member := []byte("PORTOLAN_DEVCLUSTER_MEMBER=" + os.Getenv("PORTOLAN_DEVCLUSTER_DIR"))
-	found := 0
-	for _, file := range environments {
-		if text, err := os.ReadFile(file); err != nil || !bytes.Contains(text, member) {
-			continue
-		}
-		pid := filepath.Base(filepath.Dir(file))
-		if out, err := exec.Command("chrt", policy, "--all-tasks", "--pid", "0", pid).CombinedOutput(); err == nil {
-			found++
-		} else if _, gone := os.Stat(filepath.Dir(file)); gone == nil {
-			b.Errorf("chrt: %v: %s", err, out)
-		}
-	}
-	if found == 0 {
-		b.Error("no process of a test cluster was found")
 	}
 }
 

@@ -84,6 +84,7 @@ type Assignment struct {
 type Watched struct {
 	Workload
 	// Ended is the number of the last operation on it that has ended; 0 = none.
-	// It grows: an operation begins after the one before it has ended.
+	// It grows, as an operation begins after the one before it has ended, until
+	// retention removes the operation: only a greater one means anything.
 	Ended int64
 }

@@ -388,12 +388,12 @@ func (n *namespace) see(e event) string {
 // probe shows that the server answers, looks for workloads that are new, and
 // returns those to look at again.
 func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, error) {
+	if err := n.reloadWorkloads(ctx); err != nil {
+		return nil, err
+	}
 	at := time.Now()
 	limited, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
 	defer cancel()
-	if err := n.reloadWorkloads(limited); err != nil {
-		return nil, err
-	}
 	changed, err := n.readServices(limited, client)
 	if err != nil {
 		return nil, err

@@ -275,10 +275,10 @@ func recordWorkload(ctx context.Context, tx pgx.Tx, workloadID string, c fleet.C
 		}
 		// The last look of a step that succeeds replaces what a watch has stored,
 		// which may be late without knowing; one that fails looks for the causes
-		// after it. The watch reads the workload anew after either.
+		// after it, and one that is cancelled no more. The watch reads the workload anew after either.
 		o := *c.Observation
 		o.WorkloadID = workloadID
-		return saveObservation(ctx, tx, o, c.Finish == fleet.OperationFailed)
+		return saveObservation(ctx, tx, o, c.Finish == fleet.OperationFailed || c.Finish == fleet.OperationCancelled)
 	}
 	if c.Finish != "" {
 		return refreshPhase(ctx, tx, workloadID)

@@ -88,8 +88,8 @@ func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation, ended in
 
 // saveObservation stores an observation of a workload whose row is locked, and
 // the phase that follows from it. One of an older generation of the same object
-// changes nothing, and an old look nothing that was stored since: whoever reads
-// must not be led back in time.
+// changes nothing, and an old look nothing that was stored since of the same one:
+// whoever reads must not be led back in time.
 func saveObservation(ctx context.Context, tx pgx.Tx, o fleet.Observation, old bool) error {
 	now := time.Now().UTC()
 	_, err := tx.Exec(ctx, `
@@ -104,7 +104,7 @@ func saveObservation(ctx context.Context, tx pgx.Tx, o fleet.Observation, old bo
 			health = excluded.health, message = excluded.message, reason = excluded.reason,
 			conditions = excluded.conditions, pods = excluded.pods, endpoints = excluded.endpoints
 		WHERE NOT (old.uid = excluded.uid AND old.generation > excluded.generation)
-			AND NOT ($20 AND old.seen_at > excluded.seen_at)`,
+			AND NOT ($20 AND old.uid = excluded.uid AND old.generation = excluded.generation AND old.seen_at > excluded.seen_at)`,
 		o.WorkloadID, firstTime(o.SeenAt, now), firstTime(o.ChangedAt, now), o.Exists, o.UID, o.Generation,
 		o.ObservedGeneration, o.Desired, o.Current, o.Ready, o.Available, o.Updated, o.Release, o.Health,
 		storable(o.Message), storable(o.Reason), orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints), old)
