@@ -88,7 +88,8 @@ func (c *client) tryOpen(path, lastID string) (*stream, int, error) {
 	return s, answer.StatusCode, nil
 }
 
-// readEvents reads the event-stream format of the HTML standard.
+// readEvents reads the event-stream format of the HTML standard: an event
+// without data, such as the sign that a silent stream lives, is told to nobody.
 func readEvents(r *bufio.Reader, take func(message) bool) error {
 	var m message
 	var data []string
@@ -100,7 +101,7 @@ func readEvents(r *bufio.Reader, take func(message) bool) error {
 		}
 		line = strings.TrimRight(line, "\r\n")
 		if line == "" {
-			if len(data) > 0 || m.name != "" {
+			if len(data) > 0 {
 				m.id, m.data, m.at = lastID, strings.Join(data, "\n"), time.Now()
 				if !take(m) {
 					return context.Canceled
