@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// ErrFenced says that another worker has taken the operation over, or that it
-// has ended: what the caller still wanted to write was refused.
-var ErrFenced = errors.New("the operation is held by another worker")
+// ErrFenced says that another process has taken over what the caller works at, an
+// operation or the watch of a cluster, or that it has ended: what the caller still
+// wanted to write was refused.
+var ErrFenced = errors.New("another process has taken over")
 
 // Begin is what one transaction writes at the start of an operation.
 type Begin struct {

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube"
@@ -34,63 +32,6 @@ type namespace struct {
 	saved       map[string]*fleet.Observation // as last stored by this watch
 	readings    map[string]reading            // the last one of each workload, if there was one
 }
-
-// run watches until ctx ends. A watch that breaks is begun anew, ever more
-// rarely; meanwhile the age of what was seen grows, and nothing is concluded
-// from the silence.
-func (n *namespace) run(ctx context.Context) {
-	backoff := n.firstBackoff()
-	for {
-		began := time.Now()
-		err := n.watch(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if errors.Is(err, live.ErrExpired) || errors.Is(err, errClosed) {
-			err = nil
-		}
-		if err != nil {
-			n.opts.Logger.DebugContext(ctx, "watch broke", "cluster", n.cluster.ID, "namespace", n.name, "err", err)
-			if markErr := n.store.MarkBroken(ctx, n.cluster.ID, n.name, words(err)); markErr != nil && ctx.Err() == nil {
-				n.opts.Logger.WarnContext(ctx, "mark a watch broken", "cluster", n.cluster.ID, "err", markErr)
-			}
-		}
-		if err == nil || time.Since(began) > n.opts.MaxBackoff {
-			backoff = n.firstBackoff()
-		}
-		// Spread out, so that the watches of a server that comes back do not
-		// all come at once.
-		wait := backoff/2 + rand.N(backoff/2)
-		if err == nil && time.Since(began) > time.Second {
-			wait = 0 // unless the server ends watches at once, which is no reason to ask it in a loop
-		}
-		backoff = min(n.opts.MaxBackoff, 2*backoff)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
-// words says in a sentence why a watch fails.
-func words(err error) string {
-	var shown *fleet.Error
-	switch {
-	case errors.As(err, &shown):
-		return shown.Message
-	case errors.Is(err, context.DeadlineExceeded):
-		return "The API server does not answer in time."
-	case apierrors.IsForbidden(err):
-		return "The credential may not watch the namespace: " + err.Error()
-	case apierrors.IsUnauthorized(err):
-		return "The API server does not accept the credential."
-	default:
-		return err.Error()
-	}
-}
-
-func (n *namespace) firstBackoff() time.Duration { return min(500*time.Millisecond, n.opts.MaxBackoff) }
 
 // event is one thing that a stream saw.
 type event struct {
@@ -118,8 +59,8 @@ func (n *namespace) watch(ctx context.Context) error {
 	if err := n.saveAll(ctx, client, maps.Keys(n.workloads)); err != nil {
 		return err
 	}
-	if err := n.store.MarkAlive(ctx, n.cluster.ID, n.name, time.Now()); err != nil {
-		return err
+	if err := n.store.MarkAlive(ctx, n.opts.Holder, n.cluster.ID, n.name, time.Now()); err != nil {
+		return ofStore(err)
 	}
 
 	events := make(chan event)
@@ -136,12 +77,12 @@ func (n *namespace) watch(ctx context.Context) error {
 // that was tested: that nothing of ours is there says nothing about the
 // workloads.
 func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
-	defer cancel()
 	pinned, uid, err := n.store.PinnedIdentity(ctx, n.cluster.ID)
 	if err != nil {
-		return err
+		return ofStore(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
+	defer cancel()
 	same, err := client.Is(ctx, pinned, uid)
 	if err == nil && !same {
 		return fleet.Unavailable("Its credential leads to another cluster than before.")
@@ -152,13 +93,13 @@ func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
 // list reads everything anew and returns the versions to watch from. Only the
 // kinds that workloads here have are watched.
 func (n *namespace) list(ctx context.Context, client *kube.Client) (map[live.Resource]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.ProbeTime)
-	defer cancel()
 	n.controllers, n.pods = map[string]*live.Controller{}, map[string]map[string]*live.Pod{}
 	n.saved, n.settled, n.readings = map[string]*fleet.Observation{}, map[string]settledAs{}, map[string]reading{}
 	if err := n.loadWorkloads(ctx); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*n.opts.ProbeTime)
+	defer cancel()
 	versions, err := n.read(ctx, client, n.ours(), maps.Keys(n.workloads))
 	if err != nil {
 		return nil, err
@@ -192,7 +133,7 @@ func kindOf(w fleet.Workload) live.Resource {
 func (n *namespace) loadWorkloads(ctx context.Context) error {
 	list, err := n.store.Workloads(ctx, n.cluster.ID, n.name)
 	if err != nil {
-		return err
+		return ofStore(err)
 	}
 	n.workloads = map[string]fleet.Watched{}
 	for _, w := range list {
@@ -398,8 +339,8 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	if err := n.store.MarkAlive(ctx, n.cluster.ID, n.name, at); err != nil {
-		return nil, err
+	if err := n.store.MarkAlive(ctx, n.opts.Holder, n.cluster.ID, n.name, at); err != nil {
+		return nil, ofStore(err)
 	}
 	if err := n.readEnded(ctx, client); err != nil {
 		return nil, err
@@ -481,8 +422,8 @@ func (n *namespace) save(ctx context.Context, w fleet.Workload) error {
 	if old := n.saved[w.ID]; old != nil && sameState(old, &o) {
 		return nil
 	}
-	if err := n.store.SaveObservation(ctx, o, n.readings[w.ID].ended); err != nil {
-		return err
+	if err := n.store.SaveObservation(ctx, n.opts.Holder, o, n.readings[w.ID].ended); err != nil {
+		return ofStore(err)
 	}
 	n.saved[w.ID] = &o
 	return nil

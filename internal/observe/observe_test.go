@@ -35,6 +35,7 @@ type scene struct {
 	t            *testing.T
 	db           *postgres.DB
 	broken       atomic.Int32 // times that a watch was stored as broken
+	slow         atomic.Int32 // times that the store will still fail
 	stored       stored
 	look         kubernetes.Interface
 	cluster      fleet.Cluster
@@ -57,11 +58,15 @@ func (s *stored) all() []fleet.Observation {
 type counting struct {
 	*postgres.DB
 	broken *atomic.Int32
+	slow   *atomic.Int32
 	stored *stored
 }
 
-func (c counting) SaveObservation(ctx context.Context, o fleet.Observation, ended int64) error {
-	err := c.DB.SaveObservation(ctx, o, ended)
+func (c counting) SaveObservation(ctx context.Context, holder string, o fleet.Observation, ended int64) error {
+	if c.slow.Add(-1) >= 0 {
+		return context.DeadlineExceeded
+	}
+	err := c.DB.SaveObservation(ctx, holder, o, ended)
 	if err == nil {
 		c.stored.Lock()
 		defer c.stored.Unlock()
@@ -70,8 +75,8 @@ func (c counting) SaveObservation(ctx context.Context, o fleet.Observation, ende
 	return err
 }
 
-func (c counting) MarkBroken(ctx context.Context, clusterID, namespace, message string) error {
-	err := c.DB.MarkBroken(ctx, clusterID, namespace, message)
+func (c counting) MarkBroken(ctx context.Context, holder, clusterID, namespace, message string) error {
+	err := c.DB.MarkBroken(ctx, holder, clusterID, namespace, message)
 	if err == nil {
 		c.broken.Add(1)
 	}
@@ -108,7 +113,7 @@ func newScene(t *testing.T, admin, raw []byte, opts observe.Options) *scene {
 	opts.Holder, opts.Installation = t.Name(), installation
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- observe.New(counting{db, &s.broken, &s.stored}, clients, opts).Run(ctx) }()
+	go func() { ended <- observe.New(counting{db, &s.broken, &s.slow, &s.stored}, clients, opts).Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -289,6 +294,18 @@ func TestB23_AnUnreachableClusterIsNotTakenForAnEmptyOne(t *testing.T) {
 			u, err := s.db.Unreachable(t.Context(), s.cluster.ID, w.Namespace)
 			return err == nil && u.Error == "" && s.observation(w).Available == want && s.observation(w).SeenAt.After(last.SeenAt)
 		})
+	}
+}
+
+func TestASlowDatabaseIsNotTakenForASilentCluster(t *testing.T) {
+	t.Parallel()
+	_, admin := clustertest.Kubeconfig(t, "k3s", "kwok")
+	s := newScene(t, admin, admin, observe.Options{MaxBackoff: time.Second, ProbeTime: time.Minute})
+	s.slow.Store(3)
+	w := s.workload("web", s.cluster.Namespace, 1)
+	eventually(t, "the pod is shown", func() bool { o := s.observation(w); return o != nil && o.Available == 1 })
+	if left, broken := s.slow.Load(), s.broken.Load(); left >= 0 || broken > 0 {
+		t.Errorf("%d times the cluster was said not to answer; the store would fail %d times more", broken, left+1)
 	}
 }
 

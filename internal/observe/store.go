@@ -23,14 +23,17 @@ type Store interface {
 	// Workloads returns the workloads of one namespace of one cluster.
 	Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Watched, error)
 	// SaveObservation upserts an observation by its WorkloadID and rings the
-	// workload's bell. ended is what fleet.Watched said before the workload was
+	// workload's bell. holder must have the cluster's lease, else
+	// fleet.ErrFenced. ended is what fleet.Watched said before the workload was
 	// read; fleet.ErrOutdated where another operation has ended since. An
 	// observation of a workload that is gone is dropped.
-	SaveObservation(ctx context.Context, o fleet.Observation, ended int64) error
+	SaveObservation(ctx context.Context, holder string, o fleet.Observation, ended int64) error
 	// MarkAlive records a proof of life of a namespace's watch, once its first
-	// list is complete.
-	MarkAlive(ctx context.Context, clusterID, namespace string, at time.Time) error
+	// list is complete. holder must have the cluster's lease, else
+	// fleet.ErrFenced.
+	MarkAlive(ctx context.Context, holder, clusterID, namespace string, at time.Time) error
 	// MarkBroken records that the watch fails, and with what. The time of the
-	// last proof of life stays.
-	MarkBroken(ctx context.Context, clusterID, namespace, message string) error
+	// last proof of life stays. holder must have the cluster's lease, else
+	// fleet.ErrFenced.
+	MarkBroken(ctx context.Context, holder, clusterID, namespace, message string) error
 }

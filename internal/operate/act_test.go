@@ -116,7 +116,9 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	forget := fleet.WorkloadForm{"confirm": "web"}
 	_, err := b.Act(t.Context(), admin, id, fleet.VerbForget, forget)
 	wantCode(t, err, fleet.CodeConflict) // its cluster answers
-	b.must(b.db.MarkBroken(t.Context(), "c1", "apps", "no route to host"))
+	_, err = b.db.Lease(t.Context(), "observer", time.Hour)
+	b.must(err)
+	b.must(b.db.MarkBroken(t.Context(), "observer", "c1", "apps", "no route to host"))
 	b.exec(`UPDATE observations SET seen_at = now() - interval '31 seconds'`)
 	b.exec(`UPDATE observation_sources SET alive_at = $1`, fresh())
 	try(map[fleet.Verb]fleet.Code{fleet.VerbStop: ""}) // may be a moment's trouble
@@ -141,7 +143,7 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 	wantCode(t, err, fleet.CodeNotFound)
 
 	// Where the test fails, as when another cluster answers, delete may be of no use.
-	b.must(b.db.MarkAlive(t.Context(), "c1", "apps", fresh()))
+	b.must(b.db.MarkAlive(t.Context(), "observer", "c1", "apps", fresh()))
 	id = b.running("web")
 	b.tested(fleet.TestFailed)
 	_, err = b.Act(t.Context(), admin, id, fleet.VerbForget, forget)

@@ -144,6 +144,9 @@ func (b *bundle) deploy(cluster, name string) (fleet.Workload, fleet.Operation) 
 	return w, op
 }
 
+// holder has the leases of the clusters with running workloads.
+const holder = "observer"
+
 // running is a workload whose deploy has succeeded and that is seen running.
 func (b *bundle) running(cluster, name string) fleet.Workload {
 	b.t.Helper()
@@ -154,6 +157,8 @@ func (b *bundle) running(cluster, name string) fleet.Workload {
 	b.must(b.Record(b.t.Context(), op.ID, op.Token, fleet.Change{
 		Steps: allDone(op.Steps), Finish: fleet.OperationSucceeded, ReleaseSucceeded: op.Release, Observation: &obs,
 	}))
+	_, err = b.Lease(b.t.Context(), holder, time.Hour)
+	b.must(err)
 	return w
 }
 

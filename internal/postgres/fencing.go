@@ -273,9 +273,9 @@ func recordWorkload(ctx context.Context, tx pgx.Tx, workloadID string, c fleet.C
 		if exists, err := lockWorkload(ctx, tx, workloadID); err != nil || !exists {
 			return err
 		}
-		// The last look of a step that succeeds replaces what a watch has stored,
-		// which may be late without knowing; one that fails looks for the causes
-		// after it, and one that is cancelled no more. The watch reads the workload anew after either.
+		// A watch may be late without knowing, so the last look of a step that
+		// succeeds replaces what it has stored. After a failure or a cancel that look
+		// may be the older one. The watch reads the workload anew in either case.
 		o := *c.Observation
 		o.WorkloadID = workloadID
 		return saveObservation(ctx, tx, o, c.Finish == fleet.OperationFailed || c.Finish == fleet.OperationCancelled)

@@ -59,23 +59,27 @@ func loadObservation(ctx context.Context, q querier, workloadID string) (*fleet.
 }
 
 // SaveObservation upserts what a watch tells of a workload, by its WorkloadID,
-// and rings the workload's bell. ended is what fleet.Watched said before the
-// workload was read; fleet.ErrOutdated where another operation has ended since,
-// whose last step may have seen what is newer. An observation of a workload
-// that is gone is dropped.
-func (db *DB) SaveObservation(ctx context.Context, o fleet.Observation, ended int64) error {
+// and rings the workload's bell. holder must have the cluster's lease, else
+// fleet.ErrFenced: whoever has it sees what is newer. ended is what fleet.Watched
+// said before the workload was read; fleet.ErrOutdated where another operation has
+// ended since, whose last step may have seen what is newer. An observation of a
+// workload that is gone is dropped.
+func (db *DB) SaveObservation(ctx context.Context, holder string, o fleet.Observation, ended int64) error {
 	err := db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
 		if exists, err := lockWorkload(ctx, tx, o.WorkloadID); err != nil || !exists {
 			return err
 		}
-		var outdated bool
+		var held, outdated bool
 		err := tx.QueryRow(ctx, `
-			SELECT EXISTS (SELECT FROM operations WHERE workload_id = $1 AND number > $2 AND finished_at IS NOT NULL)`,
-			o.WorkloadID, ended).Scan(&outdated)
-		if err != nil {
+			SELECT EXISTS (SELECT FROM workloads w JOIN observer_leases l ON l.cluster_id = w.cluster_id WHERE w.id = $1 AND l.holder = $2),
+				EXISTS (SELECT FROM operations WHERE workload_id = $1 AND number > $3 AND finished_at IS NOT NULL)`,
+			o.WorkloadID, holder, ended).Scan(&held, &outdated)
+		switch {
+		case err != nil:
 			return err
-		}
-		if outdated {
+		case !held:
+			return fleet.ErrFenced
+		case outdated:
 			return fleet.ErrOutdated
 		}
 		if err := saveObservation(ctx, tx, o, false); err != nil {
@@ -115,22 +119,22 @@ func saveObservation(ctx context.Context, tx pgx.Tx, o fleet.Observation, old bo
 }
 
 // MarkAlive records a proof of life of a namespace's watch, once its first
-// list is complete.
-func (db *DB) MarkAlive(ctx context.Context, clusterID, namespace string, at time.Time) error {
-	err := db.markSource(ctx, clusterID, namespace, `
+// list is complete. holder must have the cluster's lease, else fleet.ErrFenced.
+func (db *DB) MarkAlive(ctx context.Context, holder, clusterID, namespace string, at time.Time) error {
+	err := db.markSource(ctx, holder, clusterID, namespace, `
 		INSERT INTO observation_sources AS s (cluster_id, namespace, alive_at)
-		SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM clusters WHERE id = $1)
+		SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM observer_leases WHERE cluster_id = $1 AND holder = $4)
 		ON CONFLICT (cluster_id, namespace) DO UPDATE
 		SET alive_at = greatest(s.alive_at, excluded.alive_at), error = '', error_at = NULL`, at)
 	return wrap("mark alive", err)
 }
 
 // MarkBroken records that the watch fails, and with what. The time of the last
-// proof of life stays.
-func (db *DB) MarkBroken(ctx context.Context, clusterID, namespace, message string) error {
-	err := db.markSource(ctx, clusterID, namespace, `
+// proof of life stays. holder must have the cluster's lease, else fleet.ErrFenced.
+func (db *DB) MarkBroken(ctx context.Context, holder, clusterID, namespace, message string) error {
+	err := db.markSource(ctx, holder, clusterID, namespace, `
 		INSERT INTO observation_sources AS s (cluster_id, namespace, error, error_at)
-		SELECT $1, $2, $3, now() WHERE EXISTS (SELECT FROM clusters WHERE id = $1)
+		SELECT $1, $2, $3, now() WHERE EXISTS (SELECT FROM observer_leases WHERE cluster_id = $1 AND holder = $4)
 		ON CONFLICT (cluster_id, namespace) DO UPDATE
 		SET error = excluded.error, error_at = coalesce(s.error_at, excluded.error_at)`, storable(message))
 	return wrap("mark broken", err)
@@ -138,15 +142,19 @@ func (db *DB) MarkBroken(ctx context.Context, clusterID, namespace, message stri
 
 // markSource writes a source and, where that makes its namespace known or
 // unknown again, rings the cluster's bell.
-func (db *DB) markSource(ctx context.Context, clusterID, namespace, write string, value any) error {
+func (db *DB) markSource(ctx context.Context, holder, clusterID, namespace, write string, value any) error {
 	turned := false // most beats change nothing that anybody counts
 	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		was, err := sourceAnswers(ctx, tx, clusterID, namespace)
 		if err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, write, clusterID, namespace, value); err != nil {
+		written, err := tx.Exec(ctx, write, clusterID, namespace, value, holder)
+		if err != nil {
 			return err
+		}
+		if written.RowsAffected() == 0 {
+			return fleet.ErrFenced
 		}
 		is, err := sourceAnswers(ctx, tx, clusterID, namespace)
 		if err != nil || was == is {

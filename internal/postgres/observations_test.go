@@ -24,7 +24,7 @@ func TestObservationIsReadAsItWasWritten(t *testing.T) {
 	want := seenRunning(w.ID)
 	want.Generation, want.ObservedGeneration, want.Message, want.Reason = 7, 6, "waiting", "Waiting"
 	want.Conditions = []fleet.Condition{{Type: "Available", Status: "False", Since: time.Now().UTC()}}
-	b.must(b.SaveObservation(t.Context(), want, always))
+	b.must(b.SaveObservation(t.Context(), holder, want, always))
 	got, err := b.Workload(t.Context(), w.ID)
 	b.must(err)
 	if d := cmp.Diff(&want, got.Observation, cmpopts.EquateApproxTime(time.Millisecond)); d != "" {
@@ -34,7 +34,7 @@ func TestObservationIsReadAsItWasWritten(t *testing.T) {
 		t.Fatalf("phase %s %q", phase, reason)
 	}
 	gone := seenRunning("00000000-0000-0000-0000-000000000000")
-	b.must(b.SaveObservation(t.Context(), gone, always)) // dropped
+	b.must(b.SaveObservation(t.Context(), holder, gone, always)) // dropped
 }
 
 func TestNobodyIsLedBackInTime(t *testing.T) {
@@ -54,10 +54,10 @@ func TestNobodyIsLedBackInTime(t *testing.T) {
 	}
 	newer := seenRunning(w.ID)
 	newer.Generation, newer.Ready = 5, 3
-	b.must(b.SaveObservation(t.Context(), newer, always))
+	b.must(b.SaveObservation(t.Context(), holder, newer, always))
 	older := seenRunning(w.ID)
 	older.Generation, older.Ready = 4, 1
-	b.must(b.SaveObservation(t.Context(), older, always))
+	b.must(b.SaveObservation(t.Context(), holder, older, always))
 	if ready() != 3 {
 		t.Fatal("an older generation replaced a newer one")
 	}
@@ -78,7 +78,7 @@ func TestNobodyIsLedBackInTime(t *testing.T) {
 	}
 	late := newer
 	late.SeenAt, late.Ready = time.Now().Add(time.Hour), 1 // whatever a clock says
-	if err := b.SaveObservation(t.Context(), late, before); !errors.Is(err, fleet.ErrOutdated) || ready() != 2 {
+	if err := b.SaveObservation(t.Context(), holder, late, before); !errors.Is(err, fleet.ErrOutdated) || ready() != 2 {
 		t.Fatalf("an observation from before the end of the operation: %v, ready %d", err, ready())
 	}
 	if before >= ended() {
@@ -86,7 +86,7 @@ func TestNobodyIsLedBackInTime(t *testing.T) {
 	}
 	fresh := newer
 	fresh.SeenAt, fresh.Ready = newer.SeenAt.Add(-time.Hour), 3
-	b.must(b.SaveObservation(t.Context(), fresh, ended()))
+	b.must(b.SaveObservation(t.Context(), holder, fresh, ended()))
 	if ready() != 3 {
 		t.Fatal("an observation from after the end was refused")
 	}
@@ -102,18 +102,18 @@ func TestNobodyIsLedBackInTime(t *testing.T) {
 	}
 	meanwhile := newer
 	meanwhile.Ready = 1
-	b.must(b.SaveObservation(t.Context(), meanwhile, before))
+	b.must(b.SaveObservation(t.Context(), holder, meanwhile, before))
 	failure := fleet.Change{Finish: fleet.OperationFailed, Failure: &fleet.Failure{Message: "No."}, Observation: &step}
 	b.must(b.Record(t.Context(), op.ID, 1, failure))
 	if ready() != 1 {
 		t.Fatal("the look of a step that failed replaced a later one")
 	}
-	if err := b.SaveObservation(t.Context(), late, before); !errors.Is(err, fleet.ErrOutdated) {
+	if err := b.SaveObservation(t.Context(), holder, late, before); !errors.Is(err, fleet.ErrOutdated) {
 		t.Fatalf("an observation from before the failure: %v", err)
 	}
 	remade := seenRunning(w.ID)
 	remade.UID, remade.Generation, remade.Ready = "u2", 1, 4
-	b.must(b.SaveObservation(t.Context(), remade, always))
+	b.must(b.SaveObservation(t.Context(), holder, remade, always))
 	if ready() != 4 {
 		t.Fatal("a new object's observation was refused")
 	}
@@ -161,10 +161,10 @@ func TestB23SilenceBecomesUnknownAndHeals(t *testing.T) {
 	check("silent", failed.ID, fleet.PhaseFailed)
 
 	fresh := time.Now().Add(time.Hour) // however long this takes
-	b.must(b.MarkAlive(t.Context(), "c1", "apps", fresh))
+	b.must(b.MarkAlive(t.Context(), holder, "c1", "apps", fresh))
 	check("one row beats for all", w.ID, fleet.PhaseRunning)
 	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '31 seconds'`)
-	b.must(b.MarkBroken(t.Context(), "c1", "apps", "connection refused"))
+	b.must(b.MarkBroken(t.Context(), holder, "c1", "apps", "connection refused"))
 	check("broken", w.ID, fleet.PhaseUnknown)
 	state, err := b.Workload(t.Context(), w.ID)
 	b.must(err)
@@ -176,13 +176,51 @@ func TestB23SilenceBecomesUnknownAndHeals(t *testing.T) {
 	if u.Error != "connection refused" || time.Since(u.Since) < 30*time.Second {
 		t.Fatalf("unreachable %+v", u)
 	}
-	b.must(b.MarkAlive(t.Context(), "c1", "apps", fresh))
+	b.must(b.MarkAlive(t.Context(), holder, "c1", "apps", fresh))
 	if u, err := b.Unreachable(t.Context(), "c1", "apps"); err != nil || u != (fleet.Unreachability{}) {
 		t.Fatalf("unreachable %+v %v", u, err)
 	}
 	check("healed", w.ID, fleet.PhaseRunning)
-	b.must(b.MarkBroken(t.Context(), "none", "apps", "x")) // a cluster that is gone
-	b.must(b.MarkAlive(t.Context(), "none", "apps", time.Now()))
+}
+
+// A process that stood still while another took its clusters over may go on at
+// any statement.
+func TestAnObserverThatWasTakenOverChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w := b.running("c1", "web")
+	fenced := func(when, by string) {
+		t.Helper()
+		old := seenRunning(w.ID)
+		old.Ready = 0
+		for what, err := range map[string]error{
+			"an observation": b.SaveObservation(t.Context(), by, old, always),
+			"alive":          b.MarkAlive(t.Context(), by, "c1", "apps", time.Now().Add(2*time.Hour)),
+			"broken":         b.MarkBroken(t.Context(), by, "c1", "apps", "old news"),
+		} {
+			if !errors.Is(err, fleet.ErrFenced) {
+				t.Errorf("%s, %s: %v", when, what, err)
+			}
+		}
+		s, err := b.Workload(t.Context(), w.ID)
+		b.must(err)
+		u, err := b.Unreachable(t.Context(), "c1", "apps")
+		b.must(err)
+		if s.Observation.Ready != 1 || s.Observation.SeenAt.After(time.Now().Add(90*time.Minute)) || u.Error != "" {
+			t.Errorf("%s: %+v, unreachable %+v", when, s.Observation, u)
+		}
+	}
+	b.must(b.SaveObservation(t.Context(), holder, seenRunning(w.ID), always))
+	fenced("never had the lease", "other")
+	b.exec(`UPDATE observer_leases SET expires_at = now() - interval '1 second'`)
+	b.must(b.SaveObservation(t.Context(), holder, seenRunning(w.ID), always)) // nobody else sees more
+	_, err := b.Lease(t.Context(), "other", time.Hour)
+	b.must(err)
+	fenced("taken over", holder)
+	b.must(b.MarkAlive(t.Context(), "other", "c1", "apps", time.Now()))
+	b.must(b.ReleaseLeases(t.Context(), "other"))
+	fenced("given back", "other")
 }
 
 func TestLeasesGoToOneHolderAndPassOn(t *testing.T) {

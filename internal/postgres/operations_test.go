@@ -347,7 +347,7 @@ func TestEndingAndBeginningAtOnceNeverDeadlock(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			if err := b.SaveObservation(t.Context(), seenRunning(w.ID), always); err != nil {
+			if err := b.SaveObservation(t.Context(), holder, seenRunning(w.ID), always); err != nil {
 				t.Error(err)
 			}
 		})
