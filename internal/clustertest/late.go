@@ -3,15 +3,9 @@ package clustertest
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"encoding/pem"
 	"io"
-	"log"
 	"math"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"sync"
 	"testing"
@@ -50,27 +44,11 @@ func WithLateWatches(t testing.TB, raw []byte) (*LateWatches, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewUnstartedServer(&httputil.ReverseProxy{
-		Rewrite:        func(p *httputil.ProxyRequest) { p.SetURL(upstream) },
-		Transport:      transport,
-		FlushInterval:  -1,
-		ModifyResponse: l.slow,
-		ErrorLog:       log.New(io.Discard, "", 0), // whoever asked has hung up
-	})
-	server.EnableHTTP2 = true
-	ctx, end := context.WithCancel(context.Background())
-	server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
-	server.StartTLS()
-	t.Cleanup(func() {
-		end() // watches have no end of their own
-		l.change(func() { l.ended = true })
-		server.CloseClientConnections()
-		server.Close()
-	})
+	address, authority := standBefore(t, upstream, transport, l.slow)
+	t.Cleanup(func() { l.change(func() { l.ended = true }) }) // before the proxy ends
 	return l, Edit(t, raw, func(config *api.Config) {
 		cluster := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
-		cluster.Server, cluster.TLSServerName = server.URL, ""
-		cluster.CertificateAuthorityData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+		cluster.Server, cluster.TLSServerName, cluster.CertificateAuthorityData = address, "", authority
 	})
 }
 

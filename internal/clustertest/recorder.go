@@ -1,16 +1,9 @@
 package clustertest
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
-	"io"
-	"log"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 	"sync"
@@ -49,25 +42,8 @@ func Record(t testing.TB, raw []byte) (*Recorder, []byte) {
 				TLSClientConfig:   &tls.Config{RootCAs: authorities, MinVersion: tls.VersionTLS12},
 				ForceAttemptHTTP2: true,
 			}
-			server := httptest.NewUnstartedServer(&httputil.ReverseProxy{
-				Rewrite:        func(p *httputil.ProxyRequest) { p.SetURL(upstream) },
-				Transport:      transport,
-				FlushInterval:  -1, // watches and logs live on
-				ModifyResponse: r.note,
-				ErrorLog:       log.New(io.Discard, "", 0), // whoever asked has hung up
-			})
-			server.EnableHTTP2 = true
-			ctx, end := context.WithCancel(context.Background())
-			server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
-			server.StartTLS()
-			t.Cleanup(func() {
-				end() // watches have no end of their own
-				server.CloseClientConnections()
-				server.Close()
-				transport.CloseIdleConnections()
-			})
-			cluster.Server = server.URL
-			cluster.CertificateAuthorityData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+			t.Cleanup(transport.CloseIdleConnections)
+			cluster.Server, cluster.CertificateAuthorityData = standBefore(t, upstream, transport, r.note)
 		}
 	})
 	return r, changed
