@@ -59,6 +59,29 @@ func TestB13_StopLeavesTheObjectsAndNoPod(t *testing.T) {
 	})
 }
 
+func TestB13_StopEndsThoughAPodWasEvicted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	wl, spec := w.demo("web")
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	pod := w.pods(wl)[0]
+	if _, err := w.look.CoreV1().Pods(wl.Namespace).Patch(t.Context(), pod.Name, types.StrategicMergePatchType,
+		[]byte(`{"status":{"phase":"Failed","reason":"Evicted","message":"The node was low on resource: memory."}}`), metav1.PatchOptions{}, "status"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another pod takes its place", func() bool { return len(w.pods(wl)) == 2 })
+	s := w.must(fleet.VerbStop, wl, spec, fleet.Params{})
+	left := w.pods(wl)
+	if len(left) != 1 || left[0].UID != pod.UID {
+		t.Fatalf("%d pods are left", len(left))
+	}
+	op := s.operation
+	op.State = fleet.OperationSucceeded
+	if phase, why := fleet.PhaseOf(&op, s.last.Observation, time.Now()); phase != fleet.PhaseStopped {
+		t.Errorf("%s: %s", phase, why)
+	}
+}
+
 func TestB14_StartRestoresTheCountAndScaleChangesOnlyReplicas(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, w *world) {

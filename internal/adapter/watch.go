@@ -153,7 +153,8 @@ func withPod(pods []live.Pod, c podChange) []live.Pod {
 	return out
 }
 
-// stopped waits until a stopped workload has no pod left.
+// stopped waits until a stopped workload has no pod left but those that are
+// over, such as evicted ones: a controller that scales down leaves them.
 func (j *job) stopped(ctx context.Context) error {
 	return j.follow(ctx, func(s live.Sight) (bool, error) {
 		c := s.Controller
@@ -168,11 +169,17 @@ func (j *job) stopped(ctx context.Context) error {
 				Remedy:  "Find out what scales it, such as an autoscaler or another person, and stop it again.",
 			}
 		}
-		if c.Status.ObservedGeneration >= c.Generation && c.Status.Replicas == 0 && c.Status.ReadyReplicas == 0 && len(s.Pods) == 0 {
+		left := 0
+		for i := range s.Pods {
+			if !s.Pods[i].Over() {
+				left++
+			}
+		}
+		if c.Status.ObservedGeneration >= c.Generation && c.Status.Replicas == 0 && c.Status.ReadyReplicas == 0 && left == 0 {
 			j.done("no pod is left")
 			return true, nil
 		}
-		j.result.Message = fmt.Sprintf("%d pods are ending", max(len(s.Pods), int(c.Status.Replicas)))
+		j.result.Message = fmt.Sprintf("%d pods are ending", max(left, int(c.Status.Replicas)))
 		return false, nil
 	})
 }

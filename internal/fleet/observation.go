@@ -61,6 +61,16 @@ type Pod struct {
 	Containers []PodContainer `json:"containers,omitempty"`
 }
 
+// Over reports whether the pod has ended for good: it runs nothing and holds
+// nothing, and its controller no longer counts it. An evicted pod stays so in the
+// cluster. One that is being deleted is not over before it is gone.
+func (p *Pod) Over() bool { return PodOver(p.Phase, p.Deleting) }
+
+// PodOver is Over of a pod in that phase, as Kubernetes writes it.
+func PodOver(phase string, deleting bool) bool {
+	return !deleting && (phase == "Succeeded" || phase == "Failed")
+}
+
 // PodContainer is one container of a pod.
 type PodContainer struct {
 	Name     string `json:"name"`
@@ -79,6 +89,17 @@ type Endpoint struct {
 
 // Age is how long ago the observation had its last proof of life.
 func (o *Observation) Age(now time.Time) time.Duration { return max(0, now.Sub(o.SeenAt)) }
+
+// left is how many pods are not over.
+func (o *Observation) left() int {
+	n := 0
+	for i := range o.Pods {
+		if !o.Pods[i].Over() {
+			n++
+		}
+	}
+	return n
+}
 
 // Phase is a workload's state in one word.
 type Phase string
@@ -128,10 +149,10 @@ func PhaseOf(op *Operation, obs *Observation, now time.Time) (Phase, string) {
 		return PhaseFailed, failureText(op)
 	case !obs.Exists:
 		return PhaseFailed, "Its objects are not in the cluster. Redeploy makes them anew."
-	case obs.Desired == 0 && obs.Current == 0 && obs.Ready == 0 && len(obs.Pods) == 0:
+	case obs.Desired == 0 && obs.Current == 0 && obs.Ready == 0 && obs.left() == 0:
 		return PhaseStopped, ""
 	case obs.Desired == 0:
-		return PhaseStopping, fmt.Sprintf("%d pods remain.", max(int(obs.Current), len(obs.Pods)))
+		return PhaseStopping, fmt.Sprintf("%d pods remain.", max(int(obs.Current), obs.left()))
 	case obs.Health == "Failed" && obs.Available == 0:
 		return PhaseFailed, obs.Message
 	case obs.Generation > obs.ObservedGeneration || obs.Updated < obs.Desired || obs.Available < obs.Desired || obs.Current > obs.Desired:

@@ -1,6 +1,10 @@
 package live
 
-import "time"
+import (
+	"time"
+
+	"portolan/internal/fleet"
+)
 
 // Meta is what is read of an object's metadata.
 type Meta struct {
@@ -152,6 +156,9 @@ func (p *Pod) Ready() bool {
 	c := p.Condition("Ready")
 	return c != nil && c.Status == "True" && !p.Deleting()
 }
+
+// Over reports whether the pod has ended for good, by fleet's rule.
+func (p *Pod) Over() bool { return fleet.PodOver(p.Status.Phase, p.Deleting()) }
 
 // ContainerStatus is the status of one container.
 type ContainerStatus struct {

@@ -44,7 +44,8 @@ func (s *Sight) Trouble(skip func(*Pod) bool) *Trouble {
 
 // The ranks of troubles: the higher, the more it explains.
 const (
-	rankWaiting = iota // begins as it should
+	rankOver    = iota // another pod takes its place
+	rankWaiting        // begins as it should
 	rankUnready
 	rankUnschedulable
 	rankEnded
@@ -56,7 +57,11 @@ func troubleOf(p *Pod) *Trouble {
 		return nil
 	}
 	if p.Status.Reason != "" { // Evicted, NodeLost, …
-		return &Trouble{Reason: p.Status.Reason, Message: sentence(p.Name, p.Status.Message), Pod: p, rank: rankEnded}
+		t := &Trouble{Reason: p.Status.Reason, Message: sentence(p.Name, p.Status.Message), Pod: p, rank: rankEnded}
+		if p.Over() {
+			t.rank = rankOver
+		}
+		return t
 	}
 	var worst *Trouble
 	keep := func(t *Trouble) {
