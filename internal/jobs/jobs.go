@@ -63,6 +63,7 @@ const (
 	defaultMaxWorkers    = 32
 	defaultTakeoverAfter = 10 * time.Second
 	minSweep             = 250 * time.Millisecond
+	sweepTime            = 30 * time.Second
 
 	// fetchCooldown is the least time between two fetches. It also bounds how
 	// often an insert is announced, so that it is the delay of a job inserted
@@ -174,7 +175,7 @@ func (q *Queue) sweep(ctx context.Context) {
 	ticker := time.NewTicker(max(q.opts.TakeoverAfter/4, minSweep))
 	defer ticker.Stop()
 	for {
-		n, err := q.opts.Sweeper.TakeOver(ctx, q.opts.TakeoverAfter)
+		n, err := q.takeOver(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -189,6 +190,14 @@ func (q *Queue) sweep(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
+}
+
+// takeOver does not wait for a database that has vanished without a word: another
+// connection may reach its successor.
+func (q *Queue) takeOver(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	return q.opts.Sweeper.TakeOver(ctx, q.opts.TakeoverAfter)
 }
 
 // worker answers the doorbell. It never fails a job: River would count the

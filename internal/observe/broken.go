@@ -47,18 +47,6 @@ func (n *namespace) run(ctx context.Context) {
 	}
 }
 
-// errStore is where the store failed, which says nothing about the cluster.
-type errStore struct{ error }
-
-func (e errStore) Unwrap() error { return e.error }
-
-func ofStore(err error) error {
-	if err == nil {
-		return nil
-	}
-	return errStore{err}
-}
-
 // broke tells why a watch broke: of the cluster, if it was the cluster.
 func (n *namespace) broke(ctx context.Context, err error) {
 	about := []any{"cluster", n.cluster.ID, "namespace", n.name, "err", err}

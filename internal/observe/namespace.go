@@ -60,7 +60,7 @@ func (n *namespace) watch(ctx context.Context) error {
 		return err
 	}
 	if err := n.store.MarkAlive(ctx, n.opts.Holder, n.cluster.ID, n.name, time.Now()); err != nil {
-		return ofStore(err)
+		return err
 	}
 
 	events := make(chan event)
@@ -79,7 +79,7 @@ func (n *namespace) watch(ctx context.Context) error {
 func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
 	pinned, uid, err := n.store.PinnedIdentity(ctx, n.cluster.ID)
 	if err != nil {
-		return ofStore(err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
 	defer cancel()
@@ -133,7 +133,7 @@ func kindOf(w fleet.Workload) live.Resource {
 func (n *namespace) loadWorkloads(ctx context.Context) error {
 	list, err := n.store.Workloads(ctx, n.cluster.ID, n.name)
 	if err != nil {
-		return ofStore(err)
+		return err
 	}
 	n.workloads = map[string]fleet.Watched{}
 	for _, w := range list {
@@ -340,7 +340,7 @@ func (n *namespace) probe(ctx context.Context, client *kube.Client) ([]string, e
 		return nil, err
 	}
 	if err := n.store.MarkAlive(ctx, n.opts.Holder, n.cluster.ID, n.name, at); err != nil {
-		return nil, ofStore(err)
+		return nil, err
 	}
 	if err := n.readEnded(ctx, client); err != nil {
 		return nil, err
@@ -423,7 +423,7 @@ func (n *namespace) save(ctx context.Context, w fleet.Workload) error {
 		return nil
 	}
 	if err := n.store.SaveObservation(ctx, n.opts.Holder, o, n.readings[w.ID].ended); err != nil {
-		return ofStore(err)
+		return err
 	}
 	n.saved[w.ID] = &o
 	return nil

@@ -56,7 +56,7 @@ func New(store Store, clients Clients, o Options) *Observer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Observer{store: store, clients: clients, opts: o}
+	return &Observer{store: patient{store}, clients: clients, opts: o}
 }
 
 // place is one namespace of one cluster.
@@ -90,7 +90,7 @@ func (o *Observer) Run(ctx context.Context) error {
 	heldUntil := time.Now()
 	for {
 		asked := time.Now()
-		assignments, err := o.store.Lease(ctx, o.opts.Holder, o.opts.LeaseTime)
+		assignments, err := o.lease(ctx)
 		switch {
 		case err == nil:
 			heldUntil = asked.Add(o.opts.LeaseTime)
@@ -109,6 +109,14 @@ func (o *Observer) Run(ctx context.Context) error {
 		case <-o.opts.Wake:
 		}
 	}
+}
+
+// lease returns before the leases that are held end, also when the database is
+// silent: another connection may reach it, or another process have them.
+func (o *Observer) lease(ctx context.Context) ([]fleet.Assignment, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.opts.LeaseTime/2)
+	defer cancel()
+	return o.store.Lease(ctx, o.opts.Holder, o.opts.LeaseTime)
 }
 
 // adjust starts and stops watchers until they are those of the assignments. A

@@ -33,7 +33,7 @@ const (
 // wait for long. again says after what time to call Run with the same token
 // once more; 0 = never.
 func (o *Operator) Run(ctx context.Context, operationID string, token int64) (again time.Duration, err error) {
-	op, err := o.Store.Claim(ctx, operationID, token)
+	op, err := o.claim(ctx, operationID, token)
 	if errors.Is(err, fleet.ErrFenced) {
 		return 0, nil // an old doorbell
 	}
@@ -428,6 +428,14 @@ func (r *run) record(ctx context.Context, c fleet.Change) error {
 		r.Logger.InfoContext(ctx, "operation ended", "operation", r.op.ID, "verb", r.op.Verb, "workload", r.op.WorkloadName, "state", c.Finish)
 	}
 	return nil
+}
+
+// claim does not wait for a database that has vanished without a word: another
+// connection may reach its successor.
+func (o *Operator) claim(ctx context.Context, operationID string, token int64) (fleet.Operation, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	return o.Store.Claim(ctx, operationID, token)
 }
 
 // outliving returns a context for a write, that ends after recordTimeout, or
