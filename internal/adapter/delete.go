@@ -173,8 +173,12 @@ func (j *job) gone(ctx context.Context) error {
 	kinds := append(j.removedKinds(), live.ReplicaSets, live.Pods)
 	ctx, cancel := j.wait(ctx)
 	defer cancel()
+	asked := kinds
 	return j.repeat(ctx, func() (bool, error) {
-		left, err := j.owned(ctx, kinds)
+		left, err := j.owned(ctx, asked)
+		if err == nil && len(left) == 0 && len(asked) < len(kinds) {
+			left, err = j.owned(ctx, kinds) // all together, to be sure
+		}
 		if err != nil {
 			return false, err
 		}
@@ -182,17 +186,34 @@ func (j *job) gone(ctx context.Context) error {
 			j.done("nothing is left")
 			return true, nil
 		}
+		asked = kindsOf(left)
 		j.result.Message = "waiting for " + listed(left)
 		return false, nil
 	})
 }
 
-// repeat asks again and again until the answer is yes or the slice ends. It is
-// for what cannot be watched as a whole.
+func kindsOf(all []found) []live.Resource {
+	var kinds []live.Resource
+	for _, f := range all {
+		if !slices.Contains(kinds, f.Resource) {
+			kinds = append(kinds, f.Resource)
+		}
+	}
+	return kinds
+}
+
+// The first and the longest pause of repeat. Many workloads may be removed at a
+// time, and what asks for them shares a budget of requests with the watches of
+// their cluster.
+const (
+	firstPause   = 150 * time.Millisecond
+	longestPause = 2 * time.Second
+)
+
+// repeat asks again and again, ever more rarely, until the answer is yes or the
+// slice ends. It is for what cannot be watched as a whole.
 func (j *job) repeat(ctx context.Context, ask func() (bool, error)) error {
-	tick := time.NewTicker(150 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	for pause := firstPause; ; pause = min(longestPause, pause*5/4) {
 		yes, err := ask()
 		if yes || err != nil && !(ctx.Err() != nil && errors.Is(err, ctx.Err())) {
 			return err
@@ -200,7 +221,7 @@ func (j *job) repeat(ctx context.Context, ask func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
