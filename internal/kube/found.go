@@ -16,7 +16,7 @@ const maxFound = 500
 // FoundFile is a file below the kubeconfigs root, and what it holds.
 type FoundFile struct {
 	Path string // relative to the root
-	Hash string // of its bytes, as Hash gives it; "" = not readable
+	Hash string // of its bytes with what it refers to, as Hash gives it; "" = not readable
 	Inspection
 }
 
@@ -47,6 +47,7 @@ func (r *Root) List() ([]FoundFile, error) {
 			found = append(found, FoundFile{Path: rel, Inspection: Inspection{Problem: whyUnreadable(rel, err)}})
 			return
 		}
+		raw = r.whole(rel, raw)
 		file := FoundFile{Path: rel, Hash: Hash(raw)}
 		key := inspectedFile{file.Path, file.Hash}
 		known := false
@@ -54,7 +55,7 @@ func (r *Root) List() ([]FoundFile, error) {
 			file.Inspection = Inspect(raw, ParseOptions{Root: r, Path: rel})
 		}
 		// The list is read with every page of clusters, and parsing is most of
-		// it. What a file refers to may change without the file.
+		// it. Why a file still refers to others may change without it.
 		if !mentionsFile(raw) {
 			inspected[key] = file.Inspection
 		}

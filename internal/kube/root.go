@@ -104,13 +104,30 @@ func (r *Root) Read(rel string) ([]byte, error) {
 // Kubeconfig is Read with the certificates, keys and tokens that the file
 // refers to put in their place, so that the bytes, and the hash of them, stand
 // for the whole credential. A reference that cannot be followed is left as it
-// is: Parse says what is wrong with it if it matters.
+// is: Parse says what is wrong with it if it matters. So are those that would
+// make of a file, which may name another thousands of times, more than may be
+// read.
 func (r *Root) Kubeconfig(rel string) ([]byte, error) {
 	raw, err := r.Read(rel)
 	if err != nil {
 		return nil, err
 	}
-	return inline(raw, func(ref string) ([]byte, error) { return r.reference(rel, ref) }), nil
+	return r.whole(rel, raw), nil
+}
+
+// whole is the kubeconfig at rel, raw, with what it refers to in its place.
+func (r *Root) whole(rel string, raw []byte) []byte {
+	left := MaxKubeconfigBytes
+	return inline(raw, func(ref string) ([]byte, error) {
+		if left < 0 {
+			return nil, errTooLarge
+		}
+		content, err := r.reference(rel, ref)
+		if left -= len(content); err == nil && left < 0 {
+			err = errTooLarge
+		}
+		return content, err
+	})
 }
 
 // reference reads a file that the kubeconfig at rel names.

@@ -176,3 +176,19 @@ func TestMountedFileReferences(t *testing.T) {
 		}
 	}
 }
+
+// A file below the limit may name another one, of the same size, many times.
+func TestAttack13AKubeconfigThatNamesAFileOverAndOver(t *testing.T) {
+	t.Parallel()
+	const users = 100
+	user := "- {name: u, user: {client-certificate: big, client-key: big, tokenFile: big}}\n"
+	text := strings.Replace(kubeconfigWith("", tokenUser), "users:\n", "users:\n"+strings.Repeat(user, users), 1)
+	root := rootWith(t, map[string]string{"bomb": text, "big": strings.Repeat("x", kube.MaxKubeconfigBytes)})
+	raw, err := root.Kubeconfig("bomb")
+	if err != nil || !strings.Contains(string(raw), "client-key: big") {
+		t.Fatalf("%.200s, %v", raw, err)
+	}
+	if len(raw) > 3*kube.MaxKubeconfigBytes {
+		t.Errorf("%d MiB of it are kept in memory", len(raw)>>20)
+	}
+}
