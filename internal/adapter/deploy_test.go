@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"portolan/internal/clustertest"
@@ -351,6 +352,23 @@ func TestNamespaceIsMadeWhenAbsent(t *testing.T) {
 	ns, err := w.look.CoreV1().Namespaces().Get(t.Context(), wl.Namespace, metav1.GetOptions{})
 	if err != nil || ns.Labels["app.kubernetes.io/managed-by"] != "portolan" {
 		t.Errorf("namespace %v (%v)", ns, err)
+	}
+
+	// One that somebody deleted is made again by a redeploy, and only by that.
+	if err := w.look.CoreV1().Namespaces().Delete(t.Context(), wl.Namespace, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the namespace is gone", func() bool {
+		_, err := w.look.CoreV1().Namespaces().Get(t.Context(), wl.Namespace, metav1.GetOptions{})
+		return apierrors.IsNotFound(err)
+	})
+	f := w.try(fleet.VerbUpdate, wl, spec, fleet.Params{}).failure()
+	if f == nil || !strings.Contains(f.Message, "its namespace is not there") || !strings.Contains(f.Message, wl.Namespace) || !strings.Contains(f.Remedy, "Redeploy") {
+		t.Fatalf("an update ended with %+v", f)
+	}
+	s := w.must(fleet.VerbRedeploy, wl, spec, fleet.Params{})
+	if !s.says("Namespace/" + wl.Namespace + " created") {
+		t.Errorf("the redeploy says %v", s.events)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
 )
 
 // Reasons of failures that the adapter gives beside fleet's.
@@ -51,12 +52,23 @@ func refusal(err error, action, object string) error {
 	case apierrors.IsUnauthorized(err):
 		return fail(fleet.ReasonUnauthorized, fmt.Sprintf("The API server does not accept the cluster's credential (asked to %s %s).", action, object),
 			"Test the cluster and rotate its credential.")
+	case missesNamespace(err):
+		return fail(reasonNotFound, fmt.Sprintf("%s cannot be made, because its namespace is not there: %s", object, text),
+			"Redeploy makes the namespace, where the cluster's credential may, and the workload's objects anew.")
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
 		return fail(fleet.ReasonInvalid, fmt.Sprintf("The API server refused %s: %s", object, text),
 			"Edit the workload and try again.")
 	default:
 		return fmt.Errorf("%s %s: %w", action, object, err)
 	}
+}
+
+// missesNamespace reports whether something was to be made in a namespace that
+// is not there.
+func missesNamespace(err error) bool {
+	var status apierrors.APIStatus
+	return apierrors.IsNotFound(err) && errors.As(err, &status) &&
+		status.Status().Details != nil && status.Status().Details.Kind == live.Namespaces.Plural
 }
 
 // apiMessage is the API server's own message.

@@ -56,7 +56,7 @@ func Steps(verb Verb) []StepName {
 	case VerbRestart:
 		return []StepName{StepRestart, StepRollout}
 	case VerbRedeploy:
-		return []StepName{StepRemove, StepGone, StepObjects, StepRollout, StepAddress}
+		return []StepName{StepRemove, StepGone, StepNamespace, StepObjects, StepRollout, StepAddress}
 	case VerbDelete:
 		return []StepName{StepRemove, StepGone}
 	default: // VerbForget touches no cluster
