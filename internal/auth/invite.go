@@ -50,7 +50,7 @@ func (s *Service) Invite(ctx context.Context, actor fleet.Actor, email string, r
 		InvitedBy: actor.Email, CreatedAt: now, ExpiresAt: now.Add(InviteLife),
 	}
 	entry.Diff = map[string][2]string{"role": {"", string(role)}}
-	return inv, token, s.refused(ctx, entry, s.store.Invite(ctx, inv, entry))
+	return inv, token, s.refused(ctx, entry, s.store.Invite(ctx, inv, actor, entry))
 }
 
 // WithdrawInvite makes the link of an invitation worthless; CodeNotFound.

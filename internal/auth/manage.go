@@ -61,7 +61,7 @@ func (s *Service) change(ctx context.Context, actor fleet.Actor, id, version, ac
 	if u.Role == before.Role && u.Disabled == before.Disabled {
 		return nil // it is so already
 	}
-	return s.refused(ctx, entry, s.store.ChangeUser(ctx, u, entry))
+	return s.refused(ctx, entry, s.store.ChangeUser(ctx, u, actor, entry))
 }
 
 var errOutdated = &fleet.Error{
@@ -94,7 +94,7 @@ func (s *Service) Remove(ctx context.Context, actor fleet.Actor, id, confirm str
 		return s.refused(ctx, entry, fleet.Problems{"confirm": "type " + u.Email + " to confirm"}.Err())
 	}
 	entry.Diff = map[string][2]string{"role": {string(u.Role), ""}}
-	return s.refused(ctx, entry, s.store.RemoveUser(ctx, u, entry))
+	return s.refused(ctx, entry, s.store.RemoveUser(ctx, u, actor, entry))
 }
 
 // maxPresentFailures is how often the present password may be given wrong in

@@ -27,14 +27,16 @@ type Store interface {
 	SetOwnPassword(ctx context.Context, u fleet.User, tokenHash, hash string, audit fleet.AuditEntry) (epoch int64, err error)
 	// ChangeUser stores the role of u and whether it is disabled, and ends all
 	// its sessions. A row that has changed since u was read, and taking away
-	// the last admin who can sign in, are CodeConflict.
-	ChangeUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error
+	// the last admin who can sign in, are CodeConflict. by is asked for once
+	// more: one who is no admin any more is CodeForbidden.
+	ChangeUser(ctx context.Context, u fleet.User, by fleet.Actor, audit fleet.AuditEntry) error
 	// RemoveUser deletes u with its sessions, under the same conditions.
-	RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error
+	RemoveUser(ctx context.Context, u fleet.User, by fleet.Actor, audit fleet.AuditEntry) error
 
 	// Invite stores an invitation in place of an earlier one of the same
-	// address. An address that has an account is CodeConflict.
-	Invite(ctx context.Context, inv fleet.Invite, audit fleet.AuditEntry) error
+	// address. An address that has an account is CodeConflict, and somebody
+	// who is no admin any more CodeForbidden.
+	Invite(ctx context.Context, inv fleet.Invite, by fleet.Actor, audit fleet.AuditEntry) error
 	// InviteByID returns an invitation; CodeNotFound.
 	InviteByID(ctx context.Context, id string) (fleet.Invite, error)
 	// InviteByToken returns one that has not ended yet; CodeNotFound.

@@ -77,6 +77,8 @@ const (
 
 // Actor is who does something, and from where.
 type Actor struct {
+	ID      string // of the account; "" = none, such as on the command line
+	Epoch   int64  // of the account, as it was let in
 	Email   string
 	Role    Role
 	Address string // of the client

@@ -35,9 +35,13 @@ func (db *DB) Invites(ctx context.Context) ([]fleet.Invite, error) {
 }
 
 // Invite stores an invitation in place of an earlier one of the same address.
-// An address that has an account is CodeConflict with a problem at "email".
-func (db *DB) Invite(ctx context.Context, inv fleet.Invite, audit fleet.AuditEntry) error {
+// An address that has an account is CodeConflict with a problem at "email", by
+// who is no admin any more CodeForbidden.
+func (db *DB) Invite(ctx context.Context, inv fleet.Invite, by fleet.Actor, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := stillAdmin(ctx, tx, by); err != nil {
+			return err
+		}
 		// One at a time for each address: of two first ones, too, the earlier is
 		// noted as replaced.
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1, hashtext($2))`, inviteLock, inv.Email); err != nil {

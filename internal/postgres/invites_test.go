@@ -33,7 +33,7 @@ func TestInvitingOneAddressManyTimesAtOnceLosesTrackOfNoLink(t *testing.T) {
 	for first := range hands {
 		wg.Go(func() {
 			for i := first; i < len(invites); i += hands {
-				if err := b.Invite(t.Context(), invites[i], fleet.AuditEntry{}); err != nil {
+				if err := b.Invite(t.Context(), invites[i], fleet.Actor{}, fleet.AuditEntry{}); err != nil {
 					t.Errorf("invite: %v", err)
 				}
 				if i%3 == 0 { // by whatever stands there now
@@ -77,10 +77,12 @@ func TestAnAddressIsNotInvitedWhileItAccepts(t *testing.T) {
 	for i := range 20 {
 		email := fmt.Sprintf("a%d@example.org", i)
 		first := anInvite(email, email)
-		b.must(b.Invite(t.Context(), first, fleet.AuditEntry{}))
+		b.must(b.Invite(t.Context(), first, fleet.Actor{}, fleet.AuditEntry{}))
 		var again, accept error
 		var wg sync.WaitGroup
-		wg.Go(func() { again = b.Invite(t.Context(), anInvite(email, email+" again"), fleet.AuditEntry{}) })
+		wg.Go(func() {
+			again = b.Invite(t.Context(), anInvite(email, email+" again"), fleet.Actor{}, fleet.AuditEntry{})
+		})
 		wg.Go(func() { accept = b.AcceptInvite(t.Context(), first.ID, aUser(email), fleet.AuditEntry{}) })
 		wg.Wait()
 		switch {

@@ -150,13 +150,18 @@ func (db *DB) ListUsers(ctx context.Context, f fleet.UserFilter) (fleet.Page[fle
 
 // ChangeUser stores the role of u and whether it is disabled, and ends all its
 // sessions. A row that has changed since u was read, and taking away the last
-// admin, are CodeConflict.
-func (db *DB) ChangeUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error {
+// admin, are CodeConflict; by who is no admin any more is CodeForbidden.
+func (db *DB) ChangeUser(ctx context.Context, u fleet.User, by fleet.Actor, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		if u.Role != fleet.RoleAdmin || u.Disabled {
 			if err := keepAnAdmin(ctx, tx, u.ID); err != nil {
 				return err
 			}
+		}
+		if err := stillAdmin(ctx, tx, by); err != nil {
+			return err
+		}
+		if u.Role != fleet.RoleAdmin || u.Disabled {
 			if err := withdrawInvitesOf(ctx, tx, u); err != nil {
 				return err
 			}
@@ -178,10 +183,14 @@ func (db *DB) ChangeUser(ctx context.Context, u fleet.User, audit fleet.AuditEnt
 }
 
 // RemoveUser deletes u with all its sessions. A row that has changed since u
-// was read, and taking away the last admin, are CodeConflict.
-func (db *DB) RemoveUser(ctx context.Context, u fleet.User, audit fleet.AuditEntry) error {
+// was read, and taking away the last admin, are CodeConflict; by who is no
+// admin any more is CodeForbidden.
+func (db *DB) RemoveUser(ctx context.Context, u fleet.User, by fleet.Actor, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		if err := keepAnAdmin(ctx, tx, u.ID); err != nil {
+			return err
+		}
+		if err := stillAdmin(ctx, tx, by); err != nil {
 			return err
 		}
 		if err := withdrawInvitesOf(ctx, tx, u); err != nil {
@@ -212,6 +221,22 @@ func withdrawInvitesOf(ctx context.Context, tx pgx.Tx, u fleet.User) error {
 var errUserChanged = &fleet.Error{
 	Code: fleet.CodeConflict, Message: "This account has been changed meanwhile.",
 	Remedy: "Look at it as it is now, and decide again.",
+}
+
+// stillAdmin refuses who is no admin any more, or was signed out everywhere
+// since; whoever would do that to them now waits for this transaction. Where
+// keepAnAdmin is called too it comes first: it locks all admins in one order.
+func stillAdmin(ctx context.Context, tx pgx.Tx, by fleet.Actor) error {
+	if by.ID == "" { // not an account: the command line
+		return nil
+	}
+	var is bool
+	err := tx.QueryRow(ctx, `
+		SELECT role = 'admin' AND NOT disabled AND epoch = $2 FROM users WHERE id = $1 FOR SHARE`, by.ID, by.Epoch).Scan(&is)
+	if absent(err) || err == nil && !is {
+		return &fleet.Error{Code: fleet.CodeForbidden, Message: "Your account does not allow this any more."}
+	}
+	return err
 }
 
 // keepAnAdmin refuses to go on when the user is the only admin who can sign

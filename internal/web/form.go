@@ -19,16 +19,9 @@ var neverShown = append([]string{"kubeconfig", "secret_env", "password", "new_pa
 // readForm returns the fields of a POST, each once. A file of the field
 // kubeconfig_file takes the place of an empty kubeconfig.
 func readForm(r *http.Request) (map[string]string, error) {
-	err := r.ParseForm() // ParseMultipartForm alone would hide its error
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == "multipart/form-data" {
-		err = r.ParseMultipartForm(clusterBody)
-	}
+	err := parseForm(r)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, tooLarge
-		}
-		return nil, &statusError{status: http.StatusBadRequest, title: "Not readable", message: "The form could not be read.", remedy: "Send it as application/x-www-form-urlencoded or multipart/form-data."}
+		return nil, err
 	}
 	form := map[string]string{}
 	for name, values := range r.PostForm {
@@ -46,6 +39,26 @@ func readForm(r *http.Request) (map[string]string, error) {
 		}
 	}
 	return form, nil
+}
+
+// parseForm waits for the whole body of a POST. Only its first error counts: what
+// was parsed is kept in the request, and not parsed again.
+func parseForm(r *http.Request) error {
+	err := r.ParseForm() // ParseMultipartForm alone would hide its error
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == "multipart/form-data" && r.MultipartForm == nil {
+		err = r.ParseMultipartForm(clusterBody)
+	}
+	if err == nil {
+		return nil
+	}
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return tooLarge
+	}
+	return &statusError{
+		status: http.StatusBadRequest, title: "Not readable", message: "The form could not be read.",
+		remedy: "Send it as application/x-www-form-urlencoded or multipart/form-data.",
+	}
 }
 
 func readFile(h *multipart.FileHeader) (string, error) {

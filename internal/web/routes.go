@@ -132,6 +132,9 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 		}
 		r, err := s.admit(w, r, known, least)
 		if err == nil {
+			err = s.admitAgain(r, least)
+		}
+		if err == nil {
 			if timeout > 0 {
 				defer s.Registry.ServePage()()
 			}

@@ -28,7 +28,7 @@ func visitOf(ctx context.Context) *visit {
 // actor is who makes the request, for use cases.
 func actor(r *http.Request) fleet.Actor {
 	v := visitOf(r.Context())
-	return fleet.Actor{Email: v.user.Email, Role: v.user.Role, Address: v.address}
+	return fleet.Actor{ID: v.user.ID, Epoch: v.user.Epoch, Email: v.user.Email, Role: v.user.Role, Address: v.address}
 }
 
 // admit returns the request with its session and its user, or why it is not
@@ -66,6 +66,30 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, known bool, least
 		return r, forbidden(least)
 	}
 	return r, nil
+}
+
+// admitAgain asks a second time, once the whole of a form is there. Its sender
+// decides how long that takes, and may have lost the right to it meanwhile.
+func (s *Server) admitAgain(r *http.Request, least fleet.Role) error {
+	if r.Method != http.MethodPost || r.ContentLength == 0 || least == open {
+		return nil
+	}
+	if err := parseForm(r); err != nil {
+		return err
+	}
+	if err := r.Context().Err(); err != nil {
+		return err
+	}
+	user, err := s.Auth.Recheck(r.Context())
+	if err != nil {
+		return err
+	}
+	visitOf(r.Context()).user = user
+	if !user.Role.Includes(least) {
+		s.auditRefusal(r)
+		return forbidden(least)
+	}
+	return nil
 }
 
 func forbidden(least fleet.Role) error {
