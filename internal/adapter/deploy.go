@@ -80,9 +80,7 @@ func (s *survey) at(r live.Resource, name string) *present { return s.present[na
 // objects applies everything the workload is made of. It looks at every name
 // first and changes nothing when one of them is somebody else's.
 func (j *job) objects(ctx context.Context) error {
-	b := &blueprint{
-		cluster: j.Cluster, workload: j.Workload, spec: j.Spec, secrets: j.Secrets, installation: j.Installation,
-	}
+	b := j.blueprint()
 	seen, err := j.survey(ctx, b)
 	if err != nil {
 		return err
@@ -135,11 +133,6 @@ func (j *job) objects(ctx context.Context) error {
 	count := 1 + len(b.needs())
 	if len(b.spec.Ports) > 0 {
 		count++
-	}
-	if j.Operation.Verb != fleet.VerbDeploy {
-		if err := j.prune(ctx, b); err != nil {
-			return err
-		}
 	}
 	j.done("%d objects applied", count)
 	return nil

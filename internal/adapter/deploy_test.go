@@ -167,6 +167,49 @@ func TestSecretsAndFilesRollThePods(t *testing.T) {
 	absent(t, "ConfigMap/roll-files", err)
 }
 
+func TestWhatTheServingPodsNeedStaysUntilOthersServe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	w.use(w.raw, Options{UnschedulableAfter: 1})
+	wl, spec := w.demo("web")
+	spec.SecretEnv = []string{"TOKEN"}
+	spec.Files = []fleet.File{{Path: "/etc/demo/a.conf", Content: "a"}}
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	there := func() []string {
+		t.Helper()
+		var out []string
+		if _, err := w.look.CoreV1().Secrets(wl.Namespace).Get(t.Context(), "web-env", metav1.GetOptions{}); err == nil {
+			out = append(out, "Secret")
+		}
+		if _, err := w.look.CoreV1().ConfigMaps(wl.Namespace).Get(t.Context(), "web-files", metav1.GetOptions{}); err == nil {
+			out = append(out, "ConfigMap")
+		}
+		if _, err := w.look.CoreV1().Services(wl.Namespace).Get(t.Context(), "web", metav1.GetOptions{}); err == nil {
+			out = append(out, "Service")
+		}
+		return out
+	}
+
+	bare := *spec
+	bare.SecretEnv, bare.Files, bare.Ports, bare.Health = nil, nil, nil, nil
+	bare.NodeSelector = map[string]string{"no.such/label": "x"}
+	wl.Release = 2
+	if f := w.try(fleet.VerbUpdate, wl, &bare, fleet.Params{}).failure(); f == nil || f.Reason != "Unschedulable" {
+		t.Fatalf("an update that no node takes ended with %+v", f)
+	}
+	if now := there(); len(now) != 3 {
+		t.Errorf("of what the pods that serve were made with there is only %v", now)
+	}
+
+	// Stopped, there is no pod that could need it.
+	w.must(fleet.VerbStop, wl, &bare, fleet.Params{})
+	wl.Stopped, wl.Release = true, 3
+	s := w.must(fleet.VerbUpdate, wl, &bare, fleet.Params{})
+	if now := there(); len(now) != 0 || !s.says("Secret/web-env deleted: this release does not use it") {
+		t.Errorf("left behind: %v; %v", now, s.events)
+	}
+}
+
 func TestB11_ServicePerExposureMode(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, w *world) {

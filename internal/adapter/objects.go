@@ -34,6 +34,10 @@ type blueprint struct {
 	replicas      int32
 }
 
+func (j *job) blueprint() *blueprint {
+	return &blueprint{cluster: j.Cluster, workload: j.Workload, spec: j.Spec, secrets: j.Secrets, installation: j.Installation}
+}
+
 func (b *blueprint) name() string       { return b.workload.Name }
 func (b *blueprint) bootstrap() string  { return b.name() + "-bootstrap" }
 func (b *blueprint) files() string      { return b.name() + "-files" }

@@ -27,6 +27,9 @@ func (j *job) rollout(ctx context.Context) error {
 					Remedy:  "Redeploy makes the workload's objects anew.",
 				}
 			}
+			if err := j.tidy(ctx); err != nil {
+				return false, err
+			}
 			j.done("%d of %d available", c.Status.AvailableReplicas, c.Desired())
 			return true, nil
 		}
@@ -39,6 +42,17 @@ func (j *job) rollout(ctx context.Context) error {
 		}
 		return false, j.late(ctx, s)
 	})
+}
+
+// tidy removes what only the release before needed, once no pod of it is left:
+// those that serve while the new ones begin may have to start again.
+func (j *job) tidy(ctx context.Context) error {
+	switch j.Operation.Verb {
+	case fleet.VerbUpdate, fleet.VerbRollback, fleet.VerbRedeploy:
+		return j.prune(ctx, j.blueprint())
+	default:
+		return nil
+	}
 }
 
 func progress(c *live.Controller) string {
