@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/alexedwards/scs/pgxstore"
 	"golang.org/x/sync/errgroup"
 
 	"portolan/internal/auth"
@@ -57,10 +56,7 @@ func (p *parts) serveWeb(ctx context.Context, c webConfig) error {
 	if err != nil {
 		return err
 	}
-	// Its clean-up of expired rows is left to end with the process: StopCleanup
-	// reads without a lock what the clean-up's goroutine writes.
-	sessions := pgxstore.New(p.db.Pool())
-	accounts := auth.New(auth.Options{Store: p.db, Sessions: sessions, Secure: web.Secure(c.PublicURL), Logger: p.log})
+	accounts := auth.New(auth.Options{Store: p.db, Sessions: p.db.SessionStore(), Secure: web.Secure(c.PublicURL), Logger: p.log})
 	token, err := p.firstAdmin(ctx, accounts, c)
 	if err != nil {
 		return err

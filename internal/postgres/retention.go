@@ -21,6 +21,10 @@ const invitesKept = 7 * 24 * time.Hour
 // endedInvitesKept is how long the record can tell what became of a link.
 const endedInvitesKept = 90 * 24 * time.Hour
 
+// endedSessionsKept is far longer than a request may last: one that began
+// before its session ended must still find that it has.
+const endedSessionsKept = 24 * time.Hour
+
 // retentionLock is "retain" as bytes: one process at a time removes.
 const retentionLock int64 = 0x72657461696e
 
@@ -79,6 +83,10 @@ func (db *DB) RemoveOld(ctx context.Context, keep fleet.Retention) (removed flee
 		{endedInvitesKept, removedRows, new(int64), `
 			WITH gone AS (
 				DELETE FROM ended_invites WHERE token_hash IN (SELECT token_hash FROM ended_invites WHERE at < $1 LIMIT $2) RETURNING 1
+			) SELECT count(*), count(*) FROM gone`},
+		{endedSessionsKept, removedRows, new(int64), `
+			WITH gone AS (
+				DELETE FROM sessions WHERE token IN (SELECT token FROM sessions WHERE expiry < $1 ORDER BY expiry LIMIT $2) RETURNING 1
 			) SELECT count(*), count(*) FROM gone`},
 	} {
 		if step.kept == 0 {

@@ -127,3 +127,17 @@ func TestRetentionIsOneProcessAtATime(t *testing.T) {
 		t.Errorf("%+v %v", removed, err)
 	}
 }
+
+// TestEndedSessionsAreRemovedLater: not before every request has ended that began
+// before they did.
+func TestEndedSessionsAreRemovedLater(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.exec(`INSERT INTO sessions (token, data, expiry, ended) VALUES ('long ago', '', now() - interval '25 hours', true),
+		('never ended', '', now() - interval '25 hours', false), ('just now', '', now(), true), ('open', '', now() + interval '1 hour', false)`)
+	_, err := b.RemoveOld(t.Context(), fleet.Retention{})
+	b.must(err)
+	if n := b.number(`SELECT count(*) FROM sessions WHERE token IN ('just now', 'open')`); n != 2 || b.number(`SELECT count(*) FROM sessions`) != 2 {
+		t.Errorf("%d of the two are left, of %d", n, b.number(`SELECT count(*) FROM sessions`))
+	}
+}

@@ -28,7 +28,7 @@ func (h *heldBack) Read(p []byte) (int, error) {
 
 // postHeldBack sends a form once the server wants to read it, which is after it
 // has let the sender in, and meanwhile has something happen.
-func (c *client) postHeldBack(path string, form fields, meanwhile func()) answer {
+func (c *client) postHeldBack(path string, form fields, meanwhile func(), headers ...string) answer {
 	c.t.Helper()
 	values := url.Values{}
 	for name, value := range form {
@@ -41,7 +41,7 @@ func (c *client) postHeldBack(path string, form fields, meanwhile func()) answer
 	held.http.Transport = transport
 	asked := false
 	a := held.do(http.MethodPost, path, &heldBack{first: func() { asked = true; meanwhile() }, form: strings.NewReader(values.Encode())},
-		"Content-Type", "application/x-www-form-urlencoded", "Expect", "100-continue")
+		append([]string{"Content-Type", "application/x-www-form-urlencoded", "Expect", "100-continue"}, headers...)...)
 	if !asked {
 		c.t.Fatalf("POST %s was answered before its form was read: %d", path, a.status)
 	}

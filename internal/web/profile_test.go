@@ -1,9 +1,11 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -118,6 +120,69 @@ func TestAnEndedSessionIsNotWrittenBack(t *testing.T) {
 	}
 	if a := c.get("/"); a.status != http.StatusSeeOther {
 		t.Errorf("the session is back: %d", a.status)
+	}
+}
+
+// TestAttack15ASessionDoesNotOutliveItsLogout: a form that is half sent when its
+// session ends, in whatever way, does not bring it back, also when what is old
+// has been removed meanwhile.
+func TestAttack15ASessionDoesNotOutliveItsLogout(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for how, end := range map[string]func(c *client){
+		"logout": func(c *client) {
+			if a := c.post("/logout", nil); a.status != http.StatusSeeOther {
+				t.Errorf("%d", a.status)
+			}
+		},
+		"a new login": func(c *client) {
+			if a := c.post("/login", fields{"email": "viewer@example.com", "password": password}); a.status != http.StatusSeeOther {
+				t.Errorf("%d", a.status)
+			}
+		},
+		"from elsewhere": func(*client) {
+			u := b.find("viewer@example.com")
+			list, err := b.db.SessionsOf(t.Context(), u.ID, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range list {
+				if err := b.auth.EndSession(t.Context(), u, fleet.Actor{}, o.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		},
+	} {
+		c, spare := b.user(fleet.RoleViewer), b.user(fleet.RoleViewer)
+		site, err := url.Parse(b.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stolen := c.http.Jar.Cookies(site)[0].String()
+		// A notice that is still to be shown has the next page write to the session.
+		b.endSession(c, spare)
+		b.client().postHeldBack("/login", fields{"email": "nobody@example.com", "password": "wrong"}, func() {
+			end(c)
+			if _, err := b.db.RemoveOld(context.WithoutCancel(t.Context()), fleet.Retention{}); err != nil {
+				t.Error(err)
+			}
+		}, "Cookie", stolen)
+		if a := b.client().get("/", "Cookie", stolen); !turnedAway(a) {
+			t.Errorf("after %s the session opens: %d", how, a.status)
+		}
+	}
+}
+
+// endSession ends the session of other by the form of c's profile.
+func (b *bundle) endSession(c, other *client) {
+	b.t.Helper()
+	own := regexp.MustCompile(`data-session="([^"]+)"`)
+	first := own.FindStringSubmatch(other.get("/profile").body) // the present one stands first
+	if first == nil {
+		b.t.Fatal("no session")
+	}
+	if a := c.post("/profile/sessions/"+first[1]+"/end", nil); a.status != http.StatusSeeOther {
+		b.t.Fatalf("%d", a.status)
 	}
 }
 

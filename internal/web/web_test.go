@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alexedwards/scs/pgxstore"
 	"github.com/jackc/pgx/v5"
 
 	"portolan/internal/auth"
@@ -67,7 +66,7 @@ func setup(t testing.TB, change ...func(*Options)) *bundle {
 		t.Fatal(err)
 	}
 	b := &bundle{t: t, db: db, logs: &logSource{}, tester: &testers{state: fleet.TestOK}}
-	b.auth = auth.New(auth.Options{Store: db, Sessions: pgxstore.NewWithCleanupInterval(db.Pool(), 0), Logger: logger})
+	b.auth = auth.New(auth.Options{Store: db, Sessions: db.SessionStore(), Logger: logger})
 	reg := registry.New(registry.Options{
 		Store: db, Sealer: sealer{}, Kubeconfigs: kubeconfigs{"k3s-local": "one", "gke-us-central1.yaml": "two"}, Tester: b.tester, Logger: logger,
 		TestDeadline: time.Hour,
