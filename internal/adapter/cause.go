@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -212,16 +213,22 @@ func (j *job) evidence(ctx context.Context, failure *fleet.Failure, t *live.Trou
 		return // it has never run
 	}
 	lines, limit := int64(evidenceLines), int64(64<<10)
-	raw, err := live.Logs(j.api, j.Workload.Namespace, t.Pod.Name, corev1.PodLogOptions{
+	body, err := live.Logs(j.api, j.Workload.Namespace, t.Pod.Name, corev1.PodLogOptions{
 		Container: t.Container.Name, TailLines: &lines, LimitBytes: &limit,
 		Previous: t.Container.State.Waiting != nil,
-	}).DoRaw(ctx)
+	}).Stream(ctx)
+	if err != nil {
+		return
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(io.LimitReader(body, limit)) // a server need not heed what it was asked
 	if err != nil {
 		return
 	}
 	for line := range bytes.Lines(raw) {
 		failure.Logs = append(failure.Logs, strings.ToValidUTF8(strings.TrimRight(string(line), "\r\n"), "�"))
 	}
+	failure.Logs = failure.Logs[max(0, len(failure.Logs)-evidenceLines):]
 }
 
 // eventsOf returns the events about an object, oldest first.
