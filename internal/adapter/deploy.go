@@ -92,8 +92,12 @@ func (j *job) objects(ctx context.Context) error {
 	}
 
 	// What pods need goes first: a node that misses it waits long before it
-	// looks again.
-	if err := j.applyAll(ctx, seen, b.needs()); err != nil {
+	// looks again. Of that the claims do, which may be refused: then the pods
+	// that are there keep their settings.
+	if err := j.applyClaims(ctx, b, seen); err != nil {
+		return err
+	}
+	if err := j.applyAll(ctx, seen, b.settings()); err != nil {
 		return err
 	}
 	if err := j.dropOtherKind(ctx, b, seen); err != nil {
@@ -158,8 +162,8 @@ func (j *job) survey(ctx context.Context, b *blueprint) (*survey, error) {
 	}
 	for _, o := range b.needs() {
 		accept := metadataOnly
-		if o.Resource == live.Secrets {
-			accept = "application/json" // its values say whether the pods must roll
+		if o.Resource == live.Secrets || o.Resource == live.Claims {
+			accept = "application/json" // a secret's values say whether the pods must roll, a claim has its size
 		}
 		look(o.Resource, o.name, accept)
 	}

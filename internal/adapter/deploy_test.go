@@ -210,6 +210,45 @@ func TestWhatTheServingPodsNeedStaysUntilOthersServe(t *testing.T) {
 	}
 }
 
+func TestB19_ARollbackLeavesAGrownVolumeItsSize(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	wl, spec := w.demo("web")
+	spec.Files = []fleet.File{{Path: "/etc/demo/a.conf", Content: "grown"}}
+	spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "2Gi"}}
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	look := func() (size, file string) {
+		t.Helper()
+		claim, err := w.look.CoreV1().PersistentVolumeClaims(wl.Namespace).Get(t.Context(), "web-data", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := w.look.CoreV1().ConfigMaps(wl.Namespace).Get(t.Context(), "web-files", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return claim.Spec.Resources.Requests.Storage().String(), files.Data["file-1"]
+	}
+
+	earlier := *spec
+	earlier.Files = []fleet.File{{Path: "/etc/demo/a.conf", Content: "small"}}
+	earlier.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1024Mi"}}
+	wl.Release = 2
+	s := w.must(fleet.VerbRollback, wl, &earlier, fleet.Params{FromRelease: 1})
+	if size, file := look(); size != "2Gi" || file != "small" || !s.says("PersistentVolumeClaim/web-data stays at 2Gi") {
+		t.Errorf("rolled back to %s and %q: %v", size, file, s.events)
+	}
+
+	// A claim that is refused leaves the rest as it was.
+	refused := *spec
+	refused.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "2Gi", StorageClass: "another"}}
+	wl.Release = 3
+	f := w.try(fleet.VerbUpdate, wl, &refused, fleet.Params{}).failure()
+	if _, file := look(); f == nil || f.Reason != fleet.ReasonInvalid || f.Object != "PersistentVolumeClaim/web-data" || file != "small" {
+		t.Errorf("a claim that cannot be changed ended with %+v, and the file is %q", f, file)
+	}
+}
+
 func TestB11_ServicePerExposureMode(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, w *world) {

@@ -32,19 +32,22 @@ type blueprint struct {
 	// rolls the pods when they change, and tells nothing about them.
 	secretRelease string
 	replicas      int32
+	keptSizes     map[string]resource.Quantity // of claims that are there and cannot be made as small as wanted
 }
 
 func (j *job) blueprint() *blueprint {
-	return &blueprint{cluster: j.Cluster, workload: j.Workload, spec: j.Spec, secrets: j.Secrets, installation: j.Installation}
+	return &blueprint{
+		cluster: j.Cluster, workload: j.Workload, spec: j.Spec, secrets: j.Secrets, installation: j.Installation,
+		keptSizes: map[string]resource.Quantity{},
+	}
 }
 
-func (b *blueprint) name() string       { return b.workload.Name }
-func (b *blueprint) bootstrap() string  { return b.name() + "-bootstrap" }
-func (b *blueprint) files() string      { return b.name() + "-files" }
-func (b *blueprint) secret() string     { return b.name() + "-env" }
-func (b *blueprint) headless() string   { return b.name() + "-headless" }
-func (b *blueprint) stateful() bool     { return b.workload.Kind == fleet.KindStatefulSet }
-func claim(workload, vol string) string { return workload + "-" + vol }
+func (b *blueprint) name() string      { return b.workload.Name }
+func (b *blueprint) bootstrap() string { return b.name() + "-bootstrap" }
+func (b *blueprint) files() string     { return b.name() + "-files" }
+func (b *blueprint) secret() string    { return b.name() + "-env" }
+func (b *blueprint) headless() string  { return b.name() + "-headless" }
+func (b *blueprint) stateful() bool    { return b.workload.Kind == fleet.KindStatefulSet }
 
 // labels returns the labels of every object; those of the cluster give way to
 // Portolan's own.
@@ -76,7 +79,10 @@ func (b *blueprint) release() map[string]string {
 }
 
 // needs returns the objects that pods cannot start without.
-func (b *blueprint) needs() []object {
+func (b *blueprint) needs() []object { return append(b.settings(), b.claims()...) }
+
+// settings returns the ConfigMaps and the Secret.
+func (b *blueprint) settings() []object {
 	var out []object
 	if b.spec.Bootstrap != "" {
 		out = append(out, b.configMap(b.bootstrap(), map[string]string{bootstrapKey: b.spec.Bootstrap}))
@@ -94,16 +100,6 @@ func (b *blueprint) needs() []object {
 		out = append(out, b.object(live.Secrets, b.secret(), coreapply.Secret(b.secret(), b.workload.Namespace).
 			WithLabels(b.labels()).WithAnnotations(annotations).
 			WithType(corev1.SecretTypeOpaque).WithData(b.secretData())))
-	}
-	for _, v := range b.spec.Volumes {
-		name := claim(b.name(), v.Name)
-		spec := coreapply.PersistentVolumeClaimSpec().WithAccessModes(corev1.ReadWriteOnce).
-			WithResources(coreapply.VolumeResourceRequirements().WithRequests(corev1.ResourceList{corev1.ResourceStorage: quantity(v.Size)}))
-		if v.StorageClass != "" {
-			spec.WithStorageClassName(v.StorageClass)
-		}
-		out = append(out, b.object(live.Claims, name, coreapply.PersistentVolumeClaim(name, b.workload.Namespace).
-			WithLabels(b.labels()).WithAnnotations(b.release()).WithSpec(spec)))
 	}
 	return out
 }

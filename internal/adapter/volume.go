@@ -1,0 +1,83 @@
+package adapter
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
+
+	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
+)
+
+func claim(workload, volume string) string { return workload + "-" + volume }
+
+// claims returns the PersistentVolumeClaims.
+func (b *blueprint) claims() []object {
+	var out []object
+	for _, v := range b.spec.Volumes {
+		name := claim(b.name(), v.Name)
+		size, keeps := b.keptSizes[name]
+		if !keeps {
+			size = quantity(v.Size)
+		}
+		spec := coreapply.PersistentVolumeClaimSpec().WithAccessModes(corev1.ReadWriteOnce).
+			WithResources(coreapply.VolumeResourceRequirements().WithRequests(corev1.ResourceList{corev1.ResourceStorage: size}))
+		if v.StorageClass != "" {
+			spec.WithStorageClassName(v.StorageClass)
+		}
+		out = append(out, b.object(live.Claims, name, coreapply.PersistentVolumeClaim(name, b.workload.Namespace).
+			WithLabels(b.labels()).WithAnnotations(b.release()).WithSpec(spec)))
+	}
+	return out
+}
+
+// applyClaims applies the claims. One that asks for more than the release, as
+// after a rollback over a volume that has grown, keeps its size: no volume can
+// be made smaller.
+func (j *job) applyClaims(ctx context.Context, b *blueprint, seen *survey) error {
+	var kept []fleet.Event
+	for _, v := range b.spec.Volumes {
+		name := claim(b.name(), v.Name)
+		there := seen.at(live.Claims, name)
+		if there == nil {
+			continue
+		}
+		size, keeps, err := keptSize(there, quantity(v.Size))
+		if err != nil {
+			return err
+		}
+		if keeps {
+			b.keptSizes[name] = size
+			object := named(live.Claims, name)
+			kept = append(kept, fleet.Event{
+				At: j.now(), Type: fleet.EventWarning, Step: j.Step.Name, Reason: "VolumeKeepsSize", Object: object,
+				Message: fmt.Sprintf("%s stays at %s, because a volume cannot be made smaller; this release asks for %s", object, size.String(), v.Size),
+			})
+		}
+	}
+	if err := j.applyAll(ctx, seen, b.claims()); err != nil {
+		return err
+	}
+	j.result.Events = append(j.result.Events, kept...)
+	return nil
+}
+
+// keptSize returns what a claim asks for, if it cannot be asked for less. Down
+// to more than the volume has it can, which mends a growth that failed; see
+// https://kubernetes.io/docs/concepts/storage/persistent-volumes/#recovering-from-failure-when-expanding-volumes
+func keptSize(there *present, wanted resource.Quantity) (size resource.Quantity, keeps bool, err error) {
+	var c struct {
+		Spec   corev1.PersistentVolumeClaimSpec   `json:"spec"`
+		Status corev1.PersistentVolumeClaimStatus `json:"status"`
+	}
+	if err := json.Unmarshal(there.raw, &c); err != nil {
+		return size, false, fmt.Errorf("read a claim: %w", err)
+	}
+	size = c.Spec.Resources.Requests[corev1.ResourceStorage]
+	has, bound := c.Status.Capacity[corev1.ResourceStorage]
+	return size, wanted.Cmp(size) < 0 && (!bound || wanted.Cmp(has) <= 0), nil
+}
