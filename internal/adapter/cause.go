@@ -45,24 +45,30 @@ func (j *job) cause(ctx context.Context, s live.Sight) *fleet.Failure {
 	if t = s.Trouble(j.notNewest(ctx, s)); t == nil || !j.final(ctx, s, t) {
 		return nil
 	}
-	failure := &fleet.Failure{Reason: t.Reason, Message: t.Message, Object: named(j.kind(), j.Workload.Name)}
-	switch {
-	case strings.Contains(t.Message, "exceeded quota"):
-		failure.Reason = reasonQuota
-	case strings.Contains(t.Message, "denied the request"), strings.Contains(t.Message, "violates PodSecurity"):
-		failure.Reason = reasonAdmission
-	}
+	failure := &fleet.Failure{Reason: reasonOf(t.Reason, t.Message), Message: t.Message, Object: named(j.kind(), j.Workload.Name)}
 	failure.Remedy = cmp.Or(remedies[t.Reason], "Look at its events and logs, edit the workload, and try again.")
 	j.evidence(ctx, failure, t)
 	return failure
+}
+
+// reasonOf is the reason of a refusal in those words, or else the one given.
+func reasonOf(reason, message string) string {
+	switch {
+	case strings.Contains(message, "exceeded quota"):
+		return reasonQuota
+	case strings.Contains(message, "denied the request"), strings.Contains(message, "violates PodSecurity"):
+		return reasonAdmission
+	default:
+		return reason
+	}
 }
 
 // final reports whether waiting longer would not help. Each reason has its own
 // patience: a registry may hiccup and a node may come. A refusal to make pods gets
 // the words in which it was last said.
 func (j *job) final(ctx context.Context, s live.Sight, t *live.Trouble) bool {
-	if t.Pod == nil { // the controller may not make pods
-		return j.settled(s, 15*time.Second) && !j.passing(ctx, s, t)
+	if t.Pod == nil {
+		return j.refusedSets(ctx, s, t)
 	}
 	age := j.now().Sub(t.Pod.CreationTimestamp)
 	switch t.Reason {
@@ -82,56 +88,6 @@ func (j *job) final(ctx context.Context, s live.Sight, t *live.Trouble) bool {
 	}
 }
 
-// controllersAfter is how long the cluster's own controllers may take, as busy as
-// they may be, for what pods in a new namespace cannot be without.
-const controllersAfter = 2 * time.Minute
-
-// wanting reports whether a refusal to make pods is only for want of the service
-// account of the namespace, or of the first count of a quota there, in the words
-// of the API server's admission.
-func wanting(refusal string) bool {
-	return strings.Contains(refusal, "error looking up service account") || strings.Contains(refusal, "status unknown for quota")
-}
-
-// early reports whether a refusal to make pods at a time may be mended by the
-// cluster's own controllers.
-func (j *job) early(refusal string, at time.Time) bool {
-	return wanting(refusal) && at.Sub(j.Step.StartedAt) < controllersAfter
-}
-
-// passing reports whether a refusal that the ReplicaSet tells of may be mended by
-// the cluster's own controllers, or may have been. Its condition keeps the words
-// of the first refusal until a try succeeds, and each try comes twice as late as
-// the one before it: only its events tell what was refused last, and when. Where
-// there are none of this rollout it is left to the rollout's deadline.
-func (j *job) passing(ctx context.Context, s live.Sight, t *live.Trouble) bool {
-	if !wanting(t.Message) {
-		return false
-	}
-	set, ok := j.newestSet(ctx, s)
-	if !ok {
-		return true
-	}
-	for _, e := range slices.Backward(j.eventsOf(ctx, set.UID)) {
-		if e.Reason == "FailedCreate" && !eventTime(e).Before(j.Step.StartedAt.Truncate(time.Second)) {
-			t.Message = e.Message
-			return j.early(e.Message, eventTime(e))
-		}
-	}
-	return true
-}
-
-// settled reports whether a refusal to make pods is of this rollout, not left
-// over from before it.
-func (j *job) settled(s live.Sight, patience time.Duration) bool {
-	for _, c := range s.Controller.Status.Conditions {
-		if c.Type == "ReplicaFailure" && c.Status == "True" && !c.LastTransitionTime.Before(j.Operation.CreatedAt.Truncate(time.Second)) {
-			return true
-		}
-	}
-	return j.now().Sub(j.Step.StartedAt) >= patience
-}
-
 // stalled catches what shows in no pod: a StatefulSet tells of pods that it may
 // not make only in its events, a Deployment that it has given up in a condition.
 func (j *job) stalled(ctx context.Context, s live.Sight) *fleet.Failure {
@@ -147,13 +103,13 @@ func (j *job) stalled(ctx context.Context, s live.Sight) *fleet.Failure {
 			return failure
 		}
 	}
-	if j.Workload.Kind != fleet.KindStatefulSet || s.Controller.Status.Replicas >= s.Controller.Desired() ||
-		j.now().Sub(j.Step.StartedAt) < 3*time.Second {
-		return nil
-	}
-	for _, e := range j.eventsOf(ctx, s.Controller.UID) {
-		if e.Reason == "FailedCreate" && !j.early(e.Message, eventTime(e)) && !eventTime(e).Before(j.Step.StartedAt.Truncate(time.Second)) {
-			return &fleet.Failure{Reason: e.Reason, Object: object, Message: e.Message, Remedy: remedies["FailedCreate"], Events: []string{eventLine(e)}}
+	if j.Workload.Kind == fleet.KindStatefulSet {
+		if e := j.refusedOrdinals(ctx, s); e != nil {
+			message := refusedWords(e)
+			return &fleet.Failure{
+				Reason: reasonOf(e.Reason, message), Object: object, Message: message,
+				Remedy: remedies[podRefused], Events: []string{eventLine(*e)},
+			}
 		}
 	}
 	return nil

@@ -376,9 +376,9 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 			t.Fatalf("ended with %+v", f)
 		}
 	})
-	t.Run("a quota", func(t *testing.T) {
-		t.Parallel()
-		for _, kind := range []fleet.WorkloadKind{fleet.KindDeployment, fleet.KindStatefulSet} {
+	for _, kind := range []fleet.WorkloadKind{fleet.KindDeployment, fleet.KindStatefulSet} {
+		t.Run("a quota of a "+string(kind), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, "k3s", "kwok")
 			if _, err := w.look.CoreV1().ResourceQuotas(w.cluster.Namespace).Create(t.Context(), &corev1.ResourceQuota{
 				ObjectMeta: metav1.ObjectMeta{Name: "tight"},
@@ -398,11 +398,11 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 			wl, spec := w.demo("big")
 			wl.Kind, spec.Kind = kind, kind
 			f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
-			if f == nil || !strings.Contains(f.Message, "exceeded quota") {
-				t.Fatalf("%s ended with %+v", kind, f)
+			if f == nil || f.Reason != reasonQuota || !strings.Contains(f.Message, "exceeded quota") {
+				t.Fatalf("ended with %+v", f)
 			}
-		}
-	})
+		})
+	}
 }
 
 // tells reports whether an event with that reason is there about a pod of the workload.
