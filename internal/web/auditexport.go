@@ -41,12 +41,10 @@ func (s *Server) exportAudit(w http.ResponseWriter, r *http.Request, filter flee
 }
 
 func (s *Server) writeAudit(w http.ResponseWriter, r *http.Request, filter fleet.AuditFilter, format string) error {
-	asked := time.Now()
 	out := &patientWriter{w: w, rc: http.NewResponseController(w), patience: s.Patience, before: func() error {
-		if time.Since(asked) <= s.Recheck {
+		if !s.due(r) {
 			return nil
 		}
-		asked = time.Now()
 		return s.mayRead(r)
 	}}
 	defer out.end()

@@ -61,7 +61,8 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 		return nil // the reader has gone
 	}
 	defer out.end()
-	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: cmp.Or(after, logBeginning)}, log)
+	begin := cmp.Or(after, logBeginning)
+	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: begin, sent: begin}, log)
 }
 
 type readBatch struct {
@@ -90,12 +91,23 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 	defer recheck.Stop()
 	defer ping.Stop()
 	defer later.Stop()
+	mayRead := func() error {
+		recheck.Reset(s.Recheck)
+		return s.mayReadLog(r)
+	}
 	flush := func() error {
-		out.flushed = time.Now()
+		// A busy log always has the next lines ready, and a slow reader takes
+		// long for each: nothing more is sent on an old answer.
+		if s.due(r) {
+			if err := mayRead(); err != nil {
+				return err
+			}
+		}
 		ping.Reset(s.Ping)
-		return out.out.flush()
+		return out.flush()
 	}
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return nil
@@ -104,26 +116,24 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 			out.add(read.batch)
 			switch wait := logGather - time.Since(out.flushed); {
 			case read.err != nil:
-				return s.endLog(ctx, out, read.err)
-			case wait <= 0 || len(out.out.buf) >= logChunk:
-				if flush() != nil {
-					return nil
+				if err = flush(); err == nil {
+					err = read.err
 				}
+			case wait <= 0 || len(out.out.buf) >= logChunk:
+				err = flush()
 			default:
 				later.Reset(wait)
 			}
 		case <-later.C:
-			if flush() != nil {
-				return nil
-			}
+			err = flush()
 		case <-recheck.C:
-			if err := s.mayReadLog(r); err != nil {
-				return s.endLog(ctx, out, err)
-			}
+			err = mayRead()
 		case <-ping.C:
-			if out.out.ping() != nil {
-				return nil
-			}
+			out.out.ping()
+			err = flush()
+		}
+		if err != nil {
+			return s.endLog(ctx, out, err)
 		}
 	}
 }
@@ -143,11 +153,12 @@ func (s *Server) endLog(ctx context.Context, out *logWriter, err error) error {
 	var ended errEnded
 	var shown *fleet.Error
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.Is(err, errReaderGone):
 		return nil
 	case errors.Is(err, io.EOF):
 		out.out.message(out.last, "done", []byte("The log has ended."))
 	case errors.As(err, &ended):
+		out.drop()
 		out.out.message(out.last, "done", []byte(string(ended)))
 	case errors.As(err, &shown):
 		out.out.message(out.last, "done", []byte(join(" ", shown.Message, shown.Remedy)))
@@ -161,10 +172,26 @@ func (s *Server) endLog(ctx context.Context, out *logWriter, err error) error {
 // logWriter turns batches into messages.
 type logWriter struct {
 	out     *eventStream
-	merged  bool // lines of several pods: each says which
-	last    string
+	merged  bool   // lines of several pods: each says which
+	last    string // position of the last line that was added
+	sent    string // of the last that was sent
 	flushed time.Time
 }
+
+// errReaderGone says that nobody takes what is sent.
+var errReaderGone = errors.New("the reader has gone")
+
+// flush sends what was added.
+func (l *logWriter) flush() error {
+	l.flushed, l.sent = time.Now(), l.last
+	if l.out.flush() != nil {
+		return errReaderGone
+	}
+	return nil
+}
+
+// drop forgets what was added and not sent.
+func (l *logWriter) drop() { l.out.buf, l.last = l.out.buf[:0], l.sent }
 
 // add puts a batch into the buffer, as one message with the position of its
 // last line.

@@ -114,19 +114,23 @@ func (e *eventStream) deadline(at time.Time) error {
 	return supported(e.rc.SetWriteDeadline(at))
 }
 
-// ping shows that a silent stream lives, to the reader and to proxies between.
-func (e *eventStream) ping() error {
-	e.buf = append(e.buf, ": \n\n"...)
-	return e.flush()
-}
+// ping adds what shows that a silent stream lives, to the reader and to proxies
+// between.
+func (e *eventStream) ping() { e.buf = append(e.buf, ": \n\n"...) }
 
 // errEnded ends a stream for good; its text is what the reader is told.
 type errEnded string
 
 func (e errEnded) Error() string { return string(e) }
 
+// due reports whether the answer to mayRead is too old to send anything more.
+func (s *Server) due(r *http.Request) bool {
+	return time.Since(visitOf(r.Context()).asked) >= s.Recheck
+}
+
 // mayRead asks again whether the person of a stream may read it.
 func (s *Server) mayRead(r *http.Request) error {
+	visitOf(r.Context()).asked = time.Now()
 	user, err := s.Auth.Recheck(r.Context())
 	switch {
 	case errors.Is(err, auth.ErrNobody):
@@ -172,6 +176,17 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, show func(ctx co
 	defer recheck.Stop()
 	defer ping.Stop()
 	for {
+		// However much there always is to send, and however long each of it
+		// takes, nothing more is sent on an old answer.
+		if len(out.buf) > 0 && s.due(r) {
+			if denied := s.mayRead(r); denied != nil {
+				err, out.buf = denied, out.buf[:0]
+			}
+			recheck.Reset(s.Recheck)
+		}
+		if err != nil && ctx.Err() != nil {
+			return nil // the reader has gone, or the process ends
+		}
 		if errors.As(err, &ended) {
 			out.done(string(ended))
 			_ = out.flush()
@@ -199,9 +214,6 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, show func(ctx co
 		case <-ping.C:
 			// An event without data, which no reader is told of, but the script of the page sees.
 			out.message("", "ping", nil)
-		}
-		if err != nil && ctx.Err() != nil {
-			return nil // the reader has gone, or the process ends
 		}
 	}
 }

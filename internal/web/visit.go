@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"portolan/internal/auth"
 	"portolan/internal/fleet"
@@ -14,6 +15,7 @@ type visit struct {
 	id      string // to find the request in the log
 	address string // of the client
 	user    fleet.User
+	asked   time.Time // when the question began whether user may have this
 }
 
 type visitKey struct{}
@@ -47,6 +49,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, known bool, least
 	if err != nil {
 		return r, err
 	}
+	visitOf(r.Context()).asked = time.Now()
 	user, err := s.Auth.Authenticate(r.Context())
 	switch {
 	case errors.Is(err, auth.ErrNobody):

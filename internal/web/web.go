@@ -47,11 +47,13 @@ type Options struct {
 	SealingOff string
 	// MaxStreams bounds the streams that one person has open here; 0 = 100.
 	MaxStreams int
-	// Recheck is how often a stream asks again whether its reader may read;
-	// 0 = 10 s. Ping is how often a silent stream shows that it lives; 0 = 12 s.
+	// Recheck is how old the answer may be to whether a reader may read when a
+	// stream or an export sends the next of it; 0 = 5 s. What is sent may then
+	// take as long as Patience, so that both together are the longest that
+	// anything reaches somebody who has lost the right to it. Ping is how often a silent stream shows that it lives; 0 = 12 s.
 	Recheck, Ping time.Duration
 	// Patience is how long a reader of a stream or an export may take nothing
-	// of what is sent before it is cut off; 0 = 15 s.
+	// of what is sent before it is cut off; 0 = 10 s.
 	Patience time.Duration
 }
 
@@ -74,13 +76,13 @@ func New(o Options) (*Server, error) {
 		o.MaxStreams = 100
 	}
 	if o.Recheck == 0 {
-		o.Recheck = 10 * time.Second
+		o.Recheck = 5 * time.Second
 	}
 	if o.Ping == 0 {
 		o.Ping = 12 * time.Second
 	}
 	if o.Patience == 0 {
-		o.Patience = 15 * time.Second
+		o.Patience = 10 * time.Second
 	}
 	s := &Server{
 		Options: o,
