@@ -46,9 +46,17 @@ func refusal(err error, action, object string) error {
 	case apierrors.IsForbidden(err) && strings.Contains(text, "being terminated"):
 		return fail(reasonTerminating, fmt.Sprintf("%s cannot be made: its namespace is being deleted.", object),
 			"Wait until the namespace is gone, then redeploy.")
-	case apierrors.IsForbidden(err):
+	case apierrors.IsForbidden(err) && (wanting(text) || strings.Contains(text, "not yet ready to handle request")):
+		return fmt.Errorf("%s %s: %w", action, object, err) // the server or its controllers have just begun
+	case apierrors.IsForbidden(err) && lacksRight(text):
 		return fail(fleet.ReasonForbidden, fmt.Sprintf("The cluster's credential may not %s %s: %s", action, object, text),
 			"Apply the role from the cluster's page (RBAC manifest), or use a credential that has it.")
+	case apierrors.IsForbidden(err) && strings.Contains(text, "forbidden: "):
+		return fail(reasonAdmission, fmt.Sprintf("A rule of the cluster does not let anybody %s %s like this: %s", action, object, text),
+			"Edit the workload so that it keeps the rule, or ask the cluster's admins about it.")
+	case apierrors.IsForbidden(err):
+		return fail(fleet.ReasonForbidden, fmt.Sprintf("The request to %s %s was refused (403), but not in the way of a Kubernetes API server: %s", action, object, text),
+			"Look for a proxy, gateway or firewall that filters requests before the API server.")
 	case apierrors.IsUnauthorized(err):
 		return fail(fleet.ReasonUnauthorized, fmt.Sprintf("The API server does not accept the cluster's credential (asked to %s %s).", action, object),
 			"Test the cluster and rotate its credential.")
@@ -61,6 +69,15 @@ func refusal(err error, action, object string) error {
 	default:
 		return fmt.Errorf("%s %s: %w", action, object, err)
 	}
+}
+
+// lacksRight reports whether a request was forbidden for want of a right, in the
+// words that the API server has for every authorizer
+// (k8s.io/apiserver/pkg/endpoints/handlers/responsewriters). Admission, which
+// forbids what nobody may do, has others.
+func lacksRight(refusal string) bool {
+	_, after, named := strings.Cut(refusal, `User "`)
+	return named && strings.Contains(after, `" cannot `)
 }
 
 // missesNamespace reports whether something was to be made in a namespace that

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -441,5 +442,45 @@ func TestNoStepIsDoneInAnotherCluster(t *testing.T) {
 	}
 	if _, err := do(metav1.NamespaceSystem, string(there.UID)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What nobody may do is not a right that the credential lacks.
+func TestARuleOfAdmissionIsNotTakenForAMissingRight(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	if _, err := w.look.CoreV1().LimitRanges(w.cluster.Namespace).Create(t.Context(), &corev1.LimitRange{
+		ObjectMeta: metav1.ObjectMeta{Name: "least"},
+		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
+			Type: corev1.LimitTypePersistentVolumeClaim, Min: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("2Gi")},
+		}}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wl, spec := w.demo("web")
+	spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1Gi"}}
+	eventually(t, "the rule counts", func() bool {
+		_, err := w.look.CoreV1().PersistentVolumeClaims(w.cluster.Namespace).Create(t.Context(), &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Name: "small"},
+			Spec: corev1.PersistentVolumeClaimSpec{
+				AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+				Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+			},
+		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		return apierrors.IsForbidden(err)
+	})
+	f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
+	if f == nil || f.Reason != reasonAdmission || !strings.Contains(f.Message, "minimum storage usage") || strings.Contains(f.Remedy, "RBAC") {
+		t.Fatalf("ended with %+v", f)
+	}
+}
+
+func TestAServerThatHasJustBegunIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"not yet ready to handle request", "status unknown for quota: q, resources: services"} {
+		err := refusal(apierrors.NewForbidden(corev1.Resource("services"), "web", errors.New(text)), "create", "Service/web")
+		if errors.As(err, new(*fleet.Failure)) || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: it would end with %v", text, err)
+		}
 	}
 }

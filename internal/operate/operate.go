@@ -47,6 +47,10 @@ type Options struct {
 	// Silence is for how long a holder may fail to show that it lives before it
 	// lets go by itself; 0 = three heartbeats, and at least 3 s.
 	Silence time.Duration
+	// RefusedFor is how long the API server must have refused the credential
+	// before that ends an operation; 0 = 10 s. One that has just started does not
+	// know every account and role yet.
+	RefusedFor time.Duration
 }
 
 // Operator holds the use cases of workloads.
@@ -63,6 +67,9 @@ func New(o Options) *Operator {
 	}
 	if o.Silence == 0 {
 		o.Silence = max(3*time.Second, 3*o.Heartbeat)
+	}
+	if o.RefusedFor == 0 {
+		o.RefusedFor = 10 * time.Second
 	}
 	return &Operator{o}
 }

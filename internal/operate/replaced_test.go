@@ -3,6 +3,7 @@ package operate_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"portolan/internal/fleet"
 )
@@ -25,6 +26,7 @@ func TestARefusedCredentialIsNotTheEndIfItWasReplaced(t *testing.T) {
 	b.ends(fleet.OperationSucceeded)
 
 	b.tested(fleet.TestOK)
+	b.refusedFor(time.Nanosecond)
 	b.adapter.script(fleet.StepRestart, fails(unauthorized))
 	b.deploy("other")
 	w := b.ends(fleet.OperationSucceeded).WorkloadID

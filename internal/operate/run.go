@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,14 +11,6 @@ import (
 )
 
 const (
-	// stepDeadline bounds the steps that only ask the API server for
-	// something: they are over in milliseconds unless it cannot be reached.
-	stepDeadline = 2 * time.Minute
-	// waitGrace lets the adapter, which knows more of the cause, be the first
-	// to end a long wait.
-	waitGrace = 15 * time.Second
-	// maxSnooze keeps within what the job queue wakes up on time for.
-	maxSnooze = 5 * time.Second
 	// recordTimeout bounds what is written of the work: a database may be slow,
 	// but one that is silent must not hold a worker for good.
 	recordTimeout = 30 * time.Second
@@ -65,6 +56,10 @@ type run struct {
 	// wanted ends when a cancel was asked for.
 	wanted context.Context
 	unwant context.CancelFunc
+	// refused is since when the credential has been refused at the present step;
+	// zero = it has not. said are the events told meanwhile.
+	refused time.Time
+	said    []fleet.Event
 }
 
 func (r *run) work(ctx context.Context) (time.Duration, error) {
@@ -102,6 +97,7 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 		}
 		request.Operation, request.Step = r.op, *step
 		result, err := r.do(ctx, request, time.Until(until))
+		result.Events = r.unsaid(result.Events)
 		done := err == nil && result.Done
 		if cause := context.Cause(ctx); cause != nil && !done {
 			return 0, cause
@@ -113,8 +109,13 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 				return 0, err
 			}
 			request.PinnedUID = "" // compared; once for a hold is enough
+			r.refused, r.said = time.Time{}, nil
 		case errors.As(err, &failed) && failed.Reason == fleet.ReasonUnauthorized && r.replaced(ctx):
 			return r.retry(ctx, step, errReplaced, result)
+		case errors.As(err, &failed) && r.mayPass(failed):
+			if err := r.askAgain(ctx, step, failed, result); err != nil {
+				return 0, err
+			}
 		case errors.As(err, &failed):
 			return 0, r.fail(ctx, failed, result)
 		case r.wanted.Err() != nil:
@@ -125,24 +126,6 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			return r.wait(ctx, step, result)
 		}
 	}
-}
-
-// errReplaced is why a credential that was refused is not the end.
-var errReplaced = errors.New("its credential was replaced meanwhile")
-
-// replaced reports whether the cluster has another credential than the one that
-// the work began with.
-func (r *run) replaced(ctx context.Context) bool {
-	// A mounted file may have changed a moment ago; whether it makes a target
-	// does not matter here.
-	_, _ = r.Targets.CheckTarget(ctx, r.op.ClusterID)
-	c, err := r.Store.Cluster(ctx, r.op.ClusterID)
-	if err != nil {
-		return false
-	}
-	then := &r.cluster
-	return c.CredentialHash != then.CredentialHash || c.CredentialMode != then.CredentialMode ||
-		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context || c.Cloud != then.Cloud || c.Allows != then.Allows
 }
 
 // do works at a step. A cancel ends the steps that only wait at once; those
@@ -342,69 +325,6 @@ func (r *run) close(state fleet.StepState, message string) []fleet.Step {
 		changed = append(changed, *s)
 	}
 	return changed
-}
-
-// retry notes a hindrance that may pass, and ends the operation when it has
-// lasted for the step's deadline.
-func (r *run) retry(ctx context.Context, step *fleet.Step, cause error, result fleet.StepResult) (time.Duration, error) {
-	waited := time.Since(step.StartedAt)
-	if waited > r.deadline(step.Name) {
-		return 0, r.fail(ctx, &fleet.Failure{
-			Reason:  fleet.ReasonUnreachable,
-			Message: fmt.Sprintf("The cluster gave no usable answer for %s: %s", waited.Round(time.Second), words(cause)),
-			Remedy:  "Look at the cluster's page: its test says what is wrong. Then try again; what was made so far is kept.",
-		}, result)
-	}
-	message := "Waiting for the cluster: " + words(cause)
-	c := fleet.Change{Events: result.Events}
-	if step.Message != message {
-		step.Message = message
-		c.Steps = []fleet.Step{*step}
-	}
-	if err := r.recordAny(ctx, c); err != nil {
-		return 0, err
-	}
-	return min(maxSnooze, max(500*time.Millisecond, waited/4)), nil
-}
-
-// words are what a person may read of a hindrance.
-func words(err error) string {
-	if e := (*fleet.Error)(nil); errors.As(err, &e) {
-		return e.Message
-	}
-	return err.Error()
-}
-
-// wait notes how far a long wait is, when that is new.
-func (r *run) wait(ctx context.Context, step *fleet.Step, result fleet.StepResult) (time.Duration, error) {
-	if limit := r.deadline(step.Name); time.Since(step.StartedAt) > limit {
-		return 0, r.fail(ctx, &fleet.Failure{
-			Reason:  fleet.ReasonDeadline,
-			Message: fmt.Sprintf("%s was not done within %s: %s", step.Name, limit.Round(time.Second), result.Message),
-			Remedy:  "Look at the events and the logs of its pods, then try again.",
-		}, result)
-	}
-	c := fleet.Change{Events: result.Events}
-	if result.Message != "" && step.Message != result.Message {
-		step.Message = result.Message
-		c.Steps = []fleet.Step{*step}
-	}
-	// Long waits come back rarely, young ones soon.
-	return min(maxSnooze, max(200*time.Millisecond, time.Since(step.StartedAt)/20)), r.recordAny(ctx, c)
-}
-
-// deadline is the longest that a step may take, all its slices together.
-func (r *run) deadline(name fleet.StepName) time.Duration {
-	switch name {
-	case fleet.StepRollout:
-		return fleet.RolloutDeadline + waitGrace
-	case fleet.StepGone:
-		return fleet.GoneDeadline + waitGrace
-	case fleet.StepAddress:
-		return cmp.Or(r.cluster.Exposure.LoadBalancerTimeout, fleet.DefaultLoadBalancerTimeout) + waitGrace
-	default:
-		return stepDeadline
-	}
 }
 
 // recordAny is record, unless there is nothing to write.
