@@ -45,7 +45,8 @@ func (j *job) rollout(ctx context.Context) error {
 }
 
 // tidy removes what only the release before needed, once no pod of it is left:
-// those that serve while the new ones begin may have to start again.
+// those that serve while the new ones begin may have to start again. What a
+// cancel leaves of it is removed by the next update.
 func (j *job) tidy(ctx context.Context) error {
 	switch j.Operation.Verb {
 	case fleet.VerbUpdate, fleet.VerbRollback, fleet.VerbRedeploy:

@@ -36,7 +36,7 @@ const (
 	StepRestart   StepName = "restart"   // the pod template's restart annotation is set
 	StepRemove    StepName = "remove"    // deletion of the objects is asked for
 	StepGone      StepName = "gone"      // no pod, or on removal no object, remains
-	StepRollout   StepName = "rollout"   // updated = available = desired
+	StepRollout   StepName = "rollout"   // updated = available = desired; what only the release before used is removed
 	StepAddress   StepName = "address"   // the load balancer has an address
 )
 
