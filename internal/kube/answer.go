@@ -31,6 +31,19 @@ type answer struct {
 	status metav1.Status // where the body is one
 }
 
+// nameList is what is read of a list: decoded in full, the smallest item that a
+// server can send takes hundreds of times its bytes.
+type nameList struct {
+	Items []struct {
+		Metadata struct {
+			Name        string `json:"name"`
+			Annotations struct {
+				DefaultClass string `json:"storageclass.kubernetes.io/is-default-class"`
+			} `json:"annotations"`
+		} `json:"metadata"`
+	} `json:"items"`
+}
+
 // ask sends one request to the API server, as JSON so that whatever else may
 // answer there can be recognised. into is filled from a 2xx answer.
 func (r *run) ask(ctx context.Context, method, path string, body, into any) (*answer, error) {
@@ -48,7 +61,7 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 		return nil, err
 	}
 	req.Header.Set("Accept", "application/json")
-	if _, ok := into.(*metav1.PartialObjectMetadataList); ok {
+	if _, ok := into.(*nameList); ok {
 		req.Header.Set("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
 	}
 	if body != nil {
@@ -59,11 +72,16 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	a := &answer{code: resp.StatusCode, header: resp.Header}
+	bound := int64(maxError)
+	if a.ok() {
+		bound = maxAnswer
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, bound))
 	if err != nil {
 		return nil, err
 	}
-	a := &answer{code: resp.StatusCode, header: resp.Header, body: text}
+	a.body = text
 	if a.ok() {
 		if into != nil && json.Unmarshal(text, into) != nil {
 			return a, errNotKubernetes

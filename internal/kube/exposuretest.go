@@ -137,7 +137,13 @@ func (r *run) sampleService() core.Service {
 // nodeAddress returns an address of some node, or "" where nodes may not be
 // seen.
 func (r *run) nodeAddress(ctx context.Context) string {
-	var nodes core.NodeList
+	var nodes struct {
+		Items []struct {
+			Status struct {
+				Addresses []core.NodeAddress `json:"addresses"`
+			} `json:"status"`
+		} `json:"items"`
+	}
 	a, err := r.ask(ctx, http.MethodGet, "/api/v1/nodes?limit=1", nil, &nodes)
 	if err != nil || !a.ok() || len(nodes.Items) == 0 {
 		return ""

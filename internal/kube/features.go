@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"strings"
 
-	apps "k8s.io/api/apps/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -40,11 +38,9 @@ func (r *run) exec(context.Context) outcome {
 	return passed("%s may exec into pods.", capital(r.who()))
 }
 
-const defaultClassAnnotation = "storageclass.kubernetes.io/is-default-class"
-
 // storage looks for the class that volumes get where none is named.
 func (r *run) storage(ctx context.Context) outcome {
-	var classes storagev1.StorageClassList
+	var classes nameList
 	a, err := r.ask(ctx, http.MethodGet, "/apis/storage.k8s.io/v1/storageclasses", nil, &classes)
 	switch {
 	case a.is(http.StatusForbidden):
@@ -56,10 +52,10 @@ func (r *run) storage(ctx context.Context) outcome {
 	}
 	var names []string
 	for _, class := range classes.Items {
-		if class.Annotations[defaultClassAnnotation] == "true" {
-			return passed("Volumes get the class %s where none is named.", class.Name)
+		if class.Metadata.Annotations.DefaultClass == "true" {
+			return passed("Volumes get the class %s where none is named.", plain(class.Metadata.Name, 200))
 		}
-		names = append(names, class.Name)
+		names = append(names, class.Metadata.Name)
 	}
 	return warned("Name one with each volume, or mark one as the default.", "No storage class is the default; there are: %s.", plain(strings.Join(names, ", "), 200))
 }
@@ -78,13 +74,13 @@ func (r *run) network(ctx context.Context) outcome {
 		return passed("k3s and RKE2 enforce network policies themselves.")
 	}
 	const remedy = "Where policies matter, make sure of it yourself: the API accepts them in any case."
-	var sets apps.DaemonSetList
+	var sets nameList
 	a, err := r.ask(ctx, http.MethodGet, "/apis/apps/v1/namespaces/"+metav1.NamespaceSystem+"/daemonsets?limit=200", nil, &sets)
 	if err != nil || !a.ok() {
 		return warned(remedy, "The identity may not see what runs in %s, so it is unknown whether network policies are enforced.", metav1.NamespaceSystem)
 	}
 	for _, set := range sets.Items {
-		if engine, ok := policyEngines[set.Name]; ok {
+		if engine, ok := policyEngines[set.Metadata.Name]; ok {
 			return passed("%s enforces network policies.", engine)
 		}
 	}

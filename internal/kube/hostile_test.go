@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"portolan/internal/fleet"
 	"portolan/internal/kube/live"
 )
 
@@ -75,4 +76,113 @@ func TestAttack13ARefusalWithoutEndIsBrokenOff(t *testing.T) {
 			}
 		})
 	}
+}
+
+// many is a list of so many empty items.
+func many(n int) string { return `{"items":[` + strings.Repeat(`{},`, n) + `{}]}` }
+
+// TestAttack13SmallItemsDoNotBecomeLargeOnes: three bytes of a list may take
+// hundreds once they are decoded.
+func TestAttack13SmallItemsDoNotBecomeLargeOnes(t *testing.T) {
+	t.Parallel()
+	const pod = `{"metadata":{"name":"web"},"status":{"conditions":[`
+	parts := pod + strings.Repeat(`{},`, 300_000) + `{}]}}`
+	a := newAPI(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		query := r.URL.Query()
+		switch {
+		case query.Has("watch"):
+			_, _ = io.WriteString(w, `{"type":"ADDED","object":`+parts+`}`)
+		case strings.HasSuffix(r.URL.Path, "/web"):
+			_, _ = io.WriteString(w, parts)
+		case query.Get("labelSelector") == "parts":
+			_, _ = io.WriteString(w, `{"items":[`+parts+`]}`)
+		case query.Get("labelSelector") == "envelope":
+			_, _ = io.WriteString(w, `{"kind":[`+strings.Repeat(`{},`, 300_000)+`{}],"items":[]}`)
+		default:
+			_, _ = io.WriteString(w, many(200_000))
+		}
+	})
+	api := clientOf(t, a.url, a.ca).API
+	list := func(q live.Query) func(context.Context) error {
+		return func(ctx context.Context) error {
+			items, _, err := live.List[live.Pod](ctx, api, live.Pods, "a", q)
+			if q.Limit != 0 && len(items) != q.Limit {
+				t.Errorf("%d items of a list that was to have %d", len(items), q.Limit)
+			}
+			return err
+		}
+	}
+	for name, test := range map[string]struct {
+		ask  func(context.Context) error
+		says string
+	}{
+		"items":             {list(live.Query{}), "list is too long"},
+		"limited items":     {list(live.Query{Limit: 200}), ""},
+		"parts of an item":  {list(live.Query{Labels: "parts"}), "too many parts"},
+		"parts of the list": {list(live.Query{Labels: "envelope"}), "too many parts"},
+		"parts of an event": {func(ctx context.Context) error {
+			return live.Watch(ctx, api, live.Pods, "a", live.Query{}, "1", func(live.Change, *live.Pod) error { return nil })
+		}, "too many parts"},
+		"parts of an object": {func(ctx context.Context) error { return live.Get(ctx, api, live.Pods, "a", "web", &live.Pod{}) }, "too many parts"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := test.ask(t.Context())
+			if (err == nil) != (test.says == "") || err != nil && !strings.Contains(err.Error(), test.says) {
+				t.Errorf("%.200v", err)
+			}
+		})
+	}
+}
+
+func TestAListOfTenThousandPodsIsRead(t *testing.T) {
+	t.Parallel()
+	const container = `{"name":"%d, \\\"web\\\"","ready":true,"restartCount":3,"state":{"running":{"startedAt":"2026-01-01T00:00:00Z"}},` +
+		`"lastState":{"terminated":{"exitCode":1,"reason":"Error","message":"it ended"}},"image":"registry.example/web:1","started":true}`
+	const condition = `{"type":"Ready","status":"True","lastProbeTime":null,"lastTransitionTime":"2026-01-01T00:00:00Z","message":"all is well"}`
+	pod := `{"metadata":{"name":"web-0123456789-abcde","uid":"5a1b9b4e-0000-0000-0000-000000000000","managedFields":[{"fieldsV1":{` +
+		strings.Repeat(`"f:name":{},`, 300) + `"f:status":{}}}]},"status":{"phase":"Running","conditions":[` +
+		strings.Repeat(condition+",", 4) + condition + `],"containerStatuses":[` + container + "," + container + `]}}`
+	const pods = 10_000
+	a := newAPI(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"kind":"PodList","metadata":{"resourceVersion":"7"},"items":[`)
+		for range pods - 1 {
+			_, _ = io.WriteString(w, pod+",")
+		}
+		_, _ = io.WriteString(w, pod+`],"other":[1,{"a":2}]}`)
+	})
+	items, version, err := live.List[live.Pod](t.Context(), clientOf(t, a.url, a.ca).API, live.Pods, "a", live.Query{})
+	if err != nil || len(items) != pods || version != "7" {
+		t.Fatalf("%d pods, version %q, %v", len(items), version, err)
+	}
+	if c := items[pods-1].Status.ContainerStatuses; len(c) != 2 || c[1].LastState.Terminated.Message != "it ended" {
+		t.Errorf("the last pod has %+v", c)
+	}
+}
+
+// TestAttack13TheConnectionTestReadsLittle: what only names a feature is not
+// decoded at any length.
+func TestAttack13TheConnectionTestReadsLittle(t *testing.T) {
+	t.Parallel()
+	bomb := many(260_000)
+	a := newAPI(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		answer := `{}`
+		switch path := r.URL.Path; {
+		case strings.HasSuffix(path, "/selfsubjectreviews"):
+			answer = `{"kind":"SelfSubjectReview","status":{"userInfo":{"username":"eve"}}}`
+		case strings.HasSuffix(path, "/selfsubjectaccessreviews"):
+			answer = `{"kind":"SelfSubjectAccessReview","status":{"allowed":true}}`
+		case path == "/version":
+			answer = `{"major":"1","minor":"36","gitVersion":"v1.36.0"}`
+		case strings.HasSuffix(path, "/nodes"), strings.HasSuffix(path, "/storageclasses"), strings.HasSuffix(path, "/daemonsets"):
+			answer = bomb
+		}
+		_, _ = io.WriteString(w, answer)
+	})
+	test := ran(t, opts, kubeconfigFor(a.url, "    certificate-authority-data: "+b64(a.ca.pem)+"\n", tokenUser), fleet.Allowances{})
+	check(t, test, fleet.StageVersion, fleet.CheckOK, "v1.36.0")
+	check(t, test, fleet.StageStorage, fleet.CheckWarning, "could not be read")
+	check(t, test, fleet.StageNetwork, fleet.CheckWarning, "may not see")
 }

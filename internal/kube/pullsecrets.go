@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	core "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // pullSecrets looks whether the cluster's pull secrets are in each namespace. It
@@ -57,7 +56,7 @@ func (r *run) pullSecrets(ctx context.Context) outcome {
 
 // secretLike reports whether a namespace has a secret that the selector fits.
 func (r *run) secretLike(ctx context.Context, namespace, fields string) (bool, *answer, error) {
-	var list metav1.PartialObjectMetadataList
+	var list nameList
 	a, err := r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(namespace)+"/secrets?limit=1&fieldSelector="+url.QueryEscape(fields), nil, &list)
 	return len(list.Items) > 0, a, err
 }

@@ -44,7 +44,7 @@ func baseTransport(cfg *rest.Config) (*http.Transport, error) {
 
 // bounded is base with bounds on the size of answers.
 func bounded(base http.RoundTripper) http.RoundTripper {
-	return &boundedAnswers{next: base, limit: maxBody, onError: maxError}
+	return &boundedAnswers{next: base}
 }
 
 // httpClient returns the client over base that carries the credential of cfg.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -71,22 +72,95 @@ func List[T any](ctx context.Context, a *API, r Resource, namespace string, q Qu
 	if q.Cached {
 		req = req.Param("resourceVersion", "0")
 	}
-	body, err := req.Stream(ctx)
+	body, err := req.Stream(context.WithValue(ctx, listing{}, true))
 	if err != nil {
 		return nil, "", err
 	}
 	defer body.Close()
-	var list struct {
-		Metadata struct {
-			ResourceVersion string `json:"resourceVersion"`
-		} `json:"metadata"`
-		Items []T `json:"items"`
-	}
-	if err := json.NewDecoder(body).Decode(&list); err != nil {
+	l := lister[T]{limit: q.Limit}
+	if err := l.read(body); err != nil {
 		return nil, "", fmt.Errorf("list of %s: %w", r.Plural, err)
 	}
-	return list.Items, list.Metadata.ResourceVersion, nil
+	return l.items, l.version, nil
 }
+
+// lister decodes a list an item at a time, so that the list itself is never
+// held.
+type lister[T any] struct {
+	limit   int // of items, 0 = none: what comes after so many is not read
+	items   []T
+	kept    int // bytes that the items take
+	version string
+}
+
+func (l *lister[T]) read(body io.Reader) error {
+	meter := NewMeter(body)
+	decoder := json.NewDecoder(meter)
+	if begin, err := decoder.Token(); err != nil {
+		return err
+	} else if begin != json.Delim('{') {
+		return errNoList
+	}
+	for decoder.More() {
+		meter.next()
+		key, err := decoder.Token()
+		if err != nil {
+			return err
+		}
+		switch key {
+		case "metadata":
+			var metadata struct {
+				ResourceVersion string `json:"resourceVersion"`
+			}
+			if err := decoder.Decode(&metadata); err != nil {
+				return err
+			}
+			l.version = Clip(metadata.ResourceVersion)
+		case "items":
+			if done, err := l.readItems(meter, decoder); done || err != nil {
+				return err
+			}
+		default:
+			var other json.RawMessage
+			if err := decoder.Decode(&other); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := decoder.Token()
+	return err
+}
+
+// readItems reports done when it has as many as were asked for.
+func (l *lister[T]) readItems(meter *Meter, decoder *json.Decoder) (done bool, err error) {
+	switch begin, err := decoder.Token(); {
+	case err != nil:
+		return false, err
+	case begin == nil: // null, as some write an empty list
+		return false, nil
+	case begin != json.Delim('['):
+		return false, errNoList
+	}
+	for decoder.More() {
+		if l.limit > 0 && len(l.items) == l.limit {
+			return true, nil
+		}
+		meter.next()
+		var item T
+		if err := decoder.Decode(&item); err != nil {
+			return false, err
+		}
+		v := reflect.ValueOf(&item).Elem()
+		if l.kept += int(v.Type().Size()) + clip(v); l.kept > maxKept {
+			return false, errKept
+		}
+		l.items = append(l.items, item)
+	}
+	_, err = decoder.Token()
+	return false, err
+}
+
+var errNoList = errors.New("the answer is not a list")
 
 // Get reads one object into out; a NotFound error when it is absent. The
 // namespace of what is in none is "".
@@ -99,7 +173,11 @@ func Get(ctx context.Context, a *API, r Resource, namespace, name string, out an
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(body, out)
+	if err := json.Unmarshal(body, out); err != nil {
+		return err
+	}
+	clip(reflect.ValueOf(out).Elem())
+	return nil
 }
 
 // Change is what happened to a watched object.
@@ -127,10 +205,10 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 		return expired(err)
 	}
 	defer body.Close()
-	bounded := &eventReader{from: body}
-	decoder := json.NewDecoder(bounded)
+	meter := NewMeter(body)
+	decoder := json.NewDecoder(meter)
 	for {
-		bounded.left = maxEvent
+		meter.next()
 		var event struct {
 			Type   Change          `json:"type"`
 			Object json.RawMessage `json:"object"`
@@ -148,36 +226,18 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 			if err := json.Unmarshal(event.Object, &status); err != nil {
 				return fmt.Errorf("watch of %s: %w", r.Plural, err)
 			}
+			status.Message = Clip(status.Message)
 			return expired(apierrors.FromObject(&status))
 		}
 		object := new(T)
 		if err := json.Unmarshal(event.Object, object); err != nil {
 			return fmt.Errorf("watch of %s: %w", r.Plural, err)
 		}
+		clip(reflect.ValueOf(object).Elem())
 		if err := see(event.Type, object); err != nil {
 			return err
 		}
 	}
-}
-
-// maxEvent bounds what one event of a watch may take: etcd keeps no object that
-// is nearly as large.
-const maxEvent = 16 << 20
-
-var errEvent = errors.New("an event does not end")
-
-// eventReader fails once it has read more than was left for the present event.
-type eventReader struct {
-	from io.Reader
-	left int
-}
-
-func (r *eventReader) Read(p []byte) (int, error) {
-	n, err := r.from.Read(p)
-	if r.left -= n; r.left < 0 {
-		return n, errEvent
-	}
-	return n, err
 }
 
 func expired(err error) error {

@@ -34,11 +34,11 @@ func TestAnEventWithoutEndBreaksTheWatch(t *testing.T) {
 	}
 
 	many := watched(t, func(w io.Writer) {
-		for range 2 * maxEvent >> 20 {
+		for range 2 * maxObject >> 20 {
 			_, _ = io.WriteString(w, `{"type":"ADDED","object":{"metadata":{"name":"`+text+`"}}}`)
 		}
 	})
-	if err := watch(many); err != nil || seen != 2*maxEvent>>20 {
+	if err := watch(many); err != nil || seen != 2*maxObject>>20 {
 		t.Errorf("many events: %d seen, %v", seen, err)
 	}
 
@@ -48,7 +48,7 @@ func TestAnEventWithoutEndBreaksTheWatch(t *testing.T) {
 			_, err = io.WriteString(w, text)
 		}
 	})
-	if err := watch(endless); !errors.Is(err, errEvent) {
+	if err := watch(endless); !errors.Is(err, errLarge) {
 		t.Errorf("one event without end: %v", err)
 	}
 }
