@@ -72,16 +72,11 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 		return nil, err
 	}
 	defer resp.Body.Close()
-	a := &answer{code: resp.StatusCode, header: resp.Header}
-	bound := int64(maxError)
-	if a.ok() {
-		bound = maxAnswer
-	}
-	text, err := io.ReadAll(io.LimitReader(resp.Body, bound))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, err
 	}
-	a.body = text
+	a := &answer{code: resp.StatusCode, header: resp.Header, body: text}
 	if a.ok() {
 		if into != nil && json.Unmarshal(text, into) != nil {
 			return a, errNotKubernetes

@@ -1,10 +1,14 @@
 package kube
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"portolan/internal/kube/live"
 )
@@ -29,8 +33,14 @@ type boundedAnswers struct{ next http.RoundTripper }
 // RoundTrip implements http.RoundTripper.
 func (b *boundedAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.next.RoundTrip(req)
-	if err != nil || resp.StatusCode == http.StatusSwitchingProtocols {
+	if err != nil {
+		if text := err.Error(); live.Clip(text) != text { // it quotes what was sent
+			err = errors.New(live.Clip(text))
+		}
 		return resp, err
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return resp, nil
 	}
 	switch good := resp.StatusCode >= 200 && resp.StatusCode < 300; {
 	case good && lasts(req):
@@ -39,7 +49,8 @@ func (b *boundedAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
 	case good:
 		resp.Body = &meteredBody{Reader: live.NewMeter(resp.Body), Closer: resp.Body}
 	default:
-		resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxError}
+		resp.Body = &refusalBody{Closer: resp.Body, sent: &boundedBody{ReadCloser: resp.Body, left: maxError}}
+		resp.ContentLength = -1
 	}
 	return resp, nil
 }
@@ -68,4 +79,37 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 		return n, errTooMuch
 	}
 	return n, err
+}
+
+// refusalBody is the body of an error. What the API server says in it is shown
+// to people and kept, so it is clipped before anybody reads it.
+type refusalBody struct {
+	io.Closer
+	sent io.Reader
+	text io.Reader // what is read of it; nil before the first reading
+}
+
+func (b *refusalBody) Read(p []byte) (int, error) {
+	if b.text == nil {
+		text, err := io.ReadAll(b.sent)
+		if err != nil {
+			return 0, err
+		}
+		b.text = bytes.NewReader(clipped(text))
+	}
+	return b.text.Read(p)
+}
+
+// clipped returns an error's text with what a Status says clipped.
+func clipped(text []byte) []byte {
+	const short = 4 << 10
+	var status metav1.Status
+	if len(text) <= short || json.Unmarshal(text, &status) != nil || status.Kind != "Status" {
+		return text
+	}
+	live.ClipAll(&status)
+	if less, err := json.Marshal(status); err == nil {
+		return less
+	}
+	return text
 }

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube/live"
@@ -185,4 +187,73 @@ func TestAttack13TheConnectionTestReadsLittle(t *testing.T) {
 	check(t, test, fleet.StageVersion, fleet.CheckOK, "v1.36.0")
 	check(t, test, fleet.StageStorage, fleet.CheckWarning, "could not be read")
 	check(t, test, fleet.StageNetwork, fleet.CheckWarning, "may not see")
+}
+
+// TestAttack13WhatAClusterSaysIsClipped: it is shown on pages and kept.
+func TestAttack13WhatAClusterSaysIsClipped(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("é", 400<<10)
+	pod := `{"metadata":{"name":"web"},"status":{"message":"` + long + `","conditions":[` + strings.Repeat(`{"message":"a"},`, 1000) +
+		`{}],"containerStatuses":[{"name":"web","state":{"waiting":{"message":"` + long + `"}}}]}}`
+	a := newAPI(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		query := r.URL.Query()
+		switch {
+		case query.Get("labelSelector") == "refused":
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403,"message":"`+long+`"}`)
+		case query.Get("labelSelector") == "number":
+			_, _ = io.WriteString(w, `{"items":[{"metadata":{"name":`+strings.Repeat("7", 400<<10)+`}}]}`)
+		case query.Get("labelSelector") == "header":
+			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
+		case query.Has("watch"):
+			_, _ = io.WriteString(w, `{"type":"ADDED","object":`+pod+`}`)
+		case strings.HasSuffix(r.URL.Path, "/web"):
+			_, _ = io.WriteString(w, pod)
+		default:
+			_, _ = io.WriteString(w, `{"items":[`+pod+`]}`)
+		}
+	})
+	api := clientOf(t, a.url, a.ca).API
+	const most = 4_200 // with what stands before it
+	seen := func(how string, p *live.Pod) {
+		t.Helper()
+		for _, text := range []string{p.Status.Message, p.Status.ContainerStatuses[0].State.Waiting.Message} {
+			if len(text) > most || !utf8.ValidString(text) || !strings.HasSuffix(text, "é … (cut)") {
+				t.Errorf("%s has a message of %d bytes that ends with %q", how, len(text), text[len(text)-20:])
+			}
+		}
+		if n := len(p.Status.Conditions); n > 200 {
+			t.Errorf("%s has %d conditions", how, n)
+		}
+	}
+	list := func(labels string) ([]live.Pod, error) {
+		items, _, err := live.List[live.Pod](t.Context(), api, live.Pods, "a", live.Query{Labels: labels})
+		return items, err
+	}
+	if items, err := list(""); err != nil {
+		t.Error(err)
+	} else {
+		seen("a list", &items[0])
+	}
+	var p live.Pod
+	if err := live.Get(t.Context(), api, live.Pods, "a", "web", &p); err != nil {
+		t.Error(err)
+	} else {
+		seen("an object", &p)
+	}
+	if err := live.Watch(t.Context(), api, live.Pods, "a", live.Query{}, "1", func(_ live.Change, p *live.Pod) error {
+		seen("an event", p)
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, err := list("refused"); !apierrors.IsForbidden(err) || len(err.Error()) > most || !strings.HasPrefix(err.Error(), "ééé") {
+		t.Errorf("a refusal: %.300v", err)
+	}
+	for _, labels := range []string{"number", "header"} {
+		if _, err := list(labels); err == nil || len(err.Error()) > most {
+			t.Errorf("%s: %.300v", labels, err)
+		}
+	}
 }

@@ -39,6 +39,8 @@ func baseTransport(cfg *rest.Config) (*http.Transport, error) {
 		MaxIdleConnsPerHost: 4,
 		ReadBufferSize:      4 << 10,
 		WriteBufferSize:     4 << 10,
+		// Errors quote headers that they do not understand.
+		MaxResponseHeaderBytes: 256 << 10,
 	}, nil
 }
 

@@ -74,11 +74,11 @@ func words(err error) string {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "The API server does not answer in time."
 	case apierrors.IsForbidden(err):
-		return "The credential may not watch the namespace: " + err.Error()
+		return "The credential may not watch the namespace: " + live.Clip(err.Error())
 	case apierrors.IsUnauthorized(err):
 		return "The API server does not accept the credential."
 	default:
-		return err.Error()
+		return live.Clip(err.Error())
 	}
 }
 

@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -18,6 +19,7 @@ const (
 	maxParts  = 250_000  // members and elements of one; what is 3 bytes there may take 100 here
 	maxKept   = 48 << 20 // bytes that a list takes once it is decoded; 10,000 pods take about 20 MiB
 	maxText   = 4_000    // bytes of one text, such as a condition's message
+	maxTexts  = 128      // elements of one list within an object, such as its conditions
 )
 
 const cut = " … (cut)"
@@ -94,10 +96,22 @@ func Clip(text string) string {
 	return strings.Clone(text[:end]) + cut
 }
 
+// ClipAll clips every text in what object points to, and its lists too.
+func ClipAll(object any) { clip(reflect.ValueOf(object).Elem()) }
+
+// decoding says what could not be decoded; the decoder quotes what it has met at
+// any length.
+func decoding(what string, err error) error {
+	if text := err.Error(); len(text) > maxText {
+		return errors.New(what + ": " + Clip(text))
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
 var timeType = reflect.TypeFor[time.Time]()
 
-// clip clips every text in v and returns how many bytes there are beside v's
-// own.
+// clip clips the texts and lists in v and returns how many bytes there are
+// beside v's own.
 func clip(v reflect.Value) (kept int) {
 	switch v.Kind() {
 	case reflect.String:
@@ -115,10 +129,15 @@ func clip(v reflect.Value) (kept int) {
 			}
 		}
 	case reflect.Slice:
-		kept = v.Cap() * int(v.Type().Elem().Size())
 		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return kept
+			return v.Cap()
 		}
+		if v.Len() > maxTexts && v.CanSet() {
+			few := reflect.MakeSlice(v.Type(), maxTexts, maxTexts)
+			reflect.Copy(few, v)
+			v.Set(few)
+		}
+		kept = v.Cap() * int(v.Type().Elem().Size())
 		for i := range v.Len() {
 			kept += clip(v.Index(i))
 		}

@@ -79,7 +79,7 @@ func List[T any](ctx context.Context, a *API, r Resource, namespace string, q Qu
 	defer body.Close()
 	l := lister[T]{limit: q.Limit}
 	if err := l.read(body); err != nil {
-		return nil, "", fmt.Errorf("list of %s: %w", r.Plural, err)
+		return nil, "", decoding("list of "+r.Plural, err)
 	}
 	return l.items, l.version, nil
 }
@@ -174,9 +174,9 @@ func Get(ctx context.Context, a *API, r Resource, namespace, name string, out an
 		return err
 	}
 	if err := json.Unmarshal(body, out); err != nil {
-		return err
+		return decoding(r.Kind+" "+name, err)
 	}
-	clip(reflect.ValueOf(out).Elem())
+	ClipAll(out)
 	return nil
 }
 
@@ -219,21 +219,21 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("watch of %s: %w", r.Plural, err)
+			return decoding("watch of "+r.Plural, err)
 		}
 		if event.Type == "ERROR" {
 			var status metav1.Status
 			if err := json.Unmarshal(event.Object, &status); err != nil {
-				return fmt.Errorf("watch of %s: %w", r.Plural, err)
+				return decoding("watch of "+r.Plural, err)
 			}
-			status.Message = Clip(status.Message)
+			ClipAll(&status)
 			return expired(apierrors.FromObject(&status))
 		}
 		object := new(T)
 		if err := json.Unmarshal(event.Object, object); err != nil {
-			return fmt.Errorf("watch of %s: %w", r.Plural, err)
+			return decoding("watch of "+r.Plural, err)
 		}
-		clip(reflect.ValueOf(object).Elem())
+		ClipAll(object)
 		if err := see(event.Type, object); err != nil {
 			return err
 		}
