@@ -1,6 +1,7 @@
 package operate_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +89,27 @@ func TestWhichVerbWhenStopped(t *testing.T) {
 	r, err = b.db.Release(t.Context(), id, 2)
 	if b.must(err); !r.Succeeded || b.workload(id).Workload.Stopped {
 		t.Fatal("the started release does not count as successful")
+	}
+}
+
+func TestAStartDoesNotMakeAReleaseSuccessfulThatWasNeverApplied(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	id := b.running("web")
+	b.adapter.script(fleet.StepObjects, fails(&fleet.Failure{Reason: fleet.ReasonInvalid, Message: "refused"}))
+	_, err := b.Update(t.Context(), operator, id, deployForm("web", "image", "demo:2"))
+	b.must(err)
+	b.ends(fleet.OperationFailed)
+	b.act(id, fleet.VerbStop, nil)
+	b.adapter.script(fleet.StepAddress, func(ctx context.Context, r fleet.StepRequest) (fleet.StepResult, error) {
+		result, err := succeeds(ctx, r)
+		result.Observation.Release = 1 // as the cluster still has it
+		return result, err
+	})
+	b.act(id, fleet.VerbStart, nil)
+	r, err := b.db.Release(t.Context(), id, 2)
+	if b.must(err); r.Succeeded {
+		t.Fatal("a release that was never applied counts as successful")
 	}
 }
 

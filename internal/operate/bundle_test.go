@@ -86,7 +86,7 @@ func succeeds(_ context.Context, r fleet.StepRequest) (fleet.StepResult, error) 
 	}
 	return fleet.StepResult{Done: true, Observation: &fleet.Observation{
 		WorkloadID: r.Workload.ID, SeenAt: fresh(), ChangedAt: time.Now(), Exists: true, UID: "u1", Health: "Current",
-		Generation: 1, ObservedGeneration: 1, Desired: n, Current: n, Ready: n, Available: n, Updated: n,
+		Release: r.Workload.Release, Generation: 1, ObservedGeneration: 1, Desired: n, Current: n, Ready: n, Available: n, Updated: n,
 	}}, nil
 }
 

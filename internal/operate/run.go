@@ -280,7 +280,9 @@ func (r *run) succeed(ctx context.Context, step *fleet.Step, result fleet.StepRe
 	c.Finish, c.Observation = fleet.OperationSucceeded, result.Observation
 	switch r.op.Verb {
 	case fleet.VerbDeploy, fleet.VerbUpdate, fleet.VerbRollback, fleet.VerbRedeploy, fleet.VerbStart:
-		if !w.Stopped { // else it has not been up yet
+		// What is stopped has not been up yet, and what an update that failed never
+		// applied is not what a start brings up.
+		if o := result.Observation; !w.Stopped && o != nil && o.Release == w.Release {
 			c.ReleaseSucceeded = w.Release
 		}
 	case fleet.VerbDelete:
