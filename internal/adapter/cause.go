@@ -70,11 +70,11 @@ func (j *job) final(ctx context.Context, s live.Sight, t *live.Trouble) bool {
 	if t.Pod == nil {
 		return j.refusedSets(ctx, s, t)
 	}
-	age := j.now().Sub(t.Pod.CreationTimestamp)
+	age := j.now().Sub(couldBegin(t.Pod))
 	switch t.Reason {
 	case "InvalidImageName", "ErrImageNeverPull":
 		return true
-	case "ErrImagePull", "ImagePullBackOff":
+	case "ImagePullBackOff": // kubelets alternate it with ErrImagePull, which alone is one try
 		return age >= j.opts.ImagePullAfter
 	case "CrashLoopBackOff":
 		return t.Container.RestartCount >= j.opts.CrashLoopRestarts
@@ -86,6 +86,18 @@ func (j *job) final(ctx context.Context, s live.Sight, t *live.Trouble) bool {
 	default:
 		return false
 	}
+}
+
+// couldBegin is the earliest time at which a pod's containers can have begun: a
+// node had taken it, its network was there, and its init containers had ended.
+func couldBegin(p *live.Pod) time.Time {
+	at := p.CreationTimestamp
+	for _, kind := range []string{"PodScheduled", "PodReadyToStartContainers", "Initialized"} {
+		if c := p.Condition(kind); c != nil && c.Status == "True" {
+			at = later(at, c.LastTransitionTime)
+		}
+	}
+	return at
 }
 
 // stalled catches what shows in no pod: a StatefulSet tells of pods that it may

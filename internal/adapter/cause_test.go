@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"portolan/internal/fleet"
+	"portolan/internal/kube/live"
 )
 
 // limit puts a quota on the namespace and waits until it counts.
@@ -110,4 +111,36 @@ func TestARefusalIsJudgedByTheLastTry(t *testing.T) {
 		f := causeAt(begun, refusedFor)
 		return f != nil && f.Reason == reasonQuota && strings.Contains(f.Message, "exceeded quota")
 	})
+}
+
+// The time in which no container could begin is not one in which its image or
+// its node was tried.
+func TestPatienceWithAContainerBeginsWhenItCanBegin(t *testing.T) {
+	t.Parallel()
+	born := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(seconds int, kind, status string) live.Condition {
+		return live.Condition{Type: kind, Status: status, LastTransitionTime: born.Add(time.Duration(seconds) * time.Second)}
+	}
+	for name, c := range map[string]struct {
+		reason     string
+		conditions []live.Condition
+		after      int // seconds, since the pod was made
+		final      bool
+	}{
+		"pulled for long":           {"ImagePullBackOff", []live.Condition{at(0, "PodScheduled", "True")}, 25, true},
+		"pulled once":               {"ErrImagePull", []live.Condition{at(0, "PodScheduled", "True")}, 60, false},
+		"after a wait for a node":   {"ImagePullBackOff", []live.Condition{at(120, "PodScheduled", "True")}, 130, false},
+		"and then for long":         {"ImagePullBackOff", []live.Condition{at(120, "PodScheduled", "True")}, 145, true},
+		"after its init containers": {"CreateContainerConfigError", []live.Condition{at(0, "PodScheduled", "True"), at(60, "Initialized", "True")}, 70, false},
+		"blocked for long":          {"CreateContainerConfigError", []live.Condition{at(0, "PodScheduled", "True"), at(60, "Initialized", "True")}, 75, true},
+		"an init container of it":   {"CreateContainerConfigError", []live.Condition{at(0, "PodScheduled", "True"), at(60, "Initialized", "False")}, 70, true},
+		"after a wait for a volume": {"ImagePullBackOff", []live.Condition{at(0, "PodScheduled", "True"), at(60, "PodReadyToStartContainers", "True")}, 70, false},
+	} {
+		j := &job{opts: Options{}.withDefaults(), now: func() time.Time { return born.Add(time.Duration(c.after) * time.Second) }}
+		p := &live.Pod{Meta: live.Meta{Name: "web", CreationTimestamp: born}}
+		p.Status.Conditions = c.conditions
+		if final := j.final(t.Context(), live.Sight{}, &live.Trouble{Reason: c.reason, Pod: p}); final != c.final {
+			t.Errorf("%s: final %t after %d s", name, final, c.after)
+		}
+	}
 }

@@ -360,7 +360,7 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 		wl, spec := w.demo("image")
 		spec.Image = "127.0.0.1:1/no/such:1"
 		f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
-		if f == nil || f.Reason != "ErrImagePull" && f.Reason != "ImagePullBackOff" || !strings.Contains(f.Message, "127.0.0.1:1/no/such:1") {
+		if f == nil || f.Reason != "ImagePullBackOff" || !strings.Contains(f.Message, "127.0.0.1:1/no/such:1") {
 			t.Fatalf("ended with %+v", f)
 		}
 	})
