@@ -66,10 +66,15 @@ func (s *Service) WithdrawInvite(ctx context.Context, actor fleet.Actor, id stri
 // AcceptInvite makes the account of an invitation with the password that its
 // owner has chosen. A token that is wrong, used or out of date and an unusable
 // password are CodeInvalid with Problems; too many wrong tokens from one
-// address are a *ThrottledError.
+// address are a *ThrottledError, too many people at once ErrBusy.
 func (s *Service) AcceptInvite(ctx context.Context, token, password, address string) (fleet.User, error) {
+	leave, err := s.enter()
+	if err != nil {
+		return fleet.User{}, err
+	}
+	defer leave()
 	entry := userEntry(fleet.Actor{Address: address}, "accept-invite", "")
-	limits := []limit{{"invite:" + address, maxInviteFailures}}
+	limits := []limit{{key: "invite:" + fleet.Network(address), max: maxInviteFailures}}
 	if err := s.throttle(ctx, limits); err != nil {
 		s.auditThrottled(ctx, entry, err)
 		return fleet.User{}, err
@@ -128,7 +133,7 @@ func (s *Service) wrongInvite(ctx context.Context, entry fleet.AuditEntry, hash 
 	problems.Add("token", "is not that of an open invitation: it has been used or withdrawn, or its time is over; ask for a new one")
 	entry.Actor, entry.Target, entry.Diff = "", "user/"+email, nil
 	entry.Outcome, entry.Reason = "refused", inviteEndings[why]
-	entry.Fold = fold(entry.Action, entry.Address+" "+string(why)+" "+email)
+	entry = entry.Folded()
 	s.audit(ctx, entry)
 	return problems.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"portolan/internal/fleet"
@@ -20,6 +21,27 @@ const (
 	maxAccountFailures = 20
 	maxAddressFailures = 50
 )
+
+// maxWaiting is how many people may wait until it is their turn to have their
+// password looked at, in each process: each takes some 50 ms.
+const maxWaiting = 64
+
+// ErrBusy says that too many are waiting already. Nothing was looked at, and
+// nothing is counted.
+var ErrBusy = &fleet.Error{
+	Code: fleet.CodeUnavailable, Message: "Too many people are signing in at this moment.", Remedy: "Try again in a few seconds.",
+}
+
+// enter takes a place among those who wait, until leave is called. It fails at
+// once with ErrBusy when there is none.
+func (s *Service) enter() (leave func(), err error) {
+	select {
+	case s.waiting <- struct{}{}:
+		return func() { <-s.waiting }, nil
+	default:
+		return nil, ErrBusy
+	}
+}
 
 // ErrCredentials says that the e-mail address and the password do not belong
 // together; it is the same for an account that does not exist.
@@ -38,21 +60,30 @@ func (e *ThrottledError) Error() string {
 type limit struct {
 	key string
 	max int
+	// spare, if there is one, is asked when the limit is reached, and lets the
+	// attempt go on.
+	spare func(ctx context.Context) (bool, error)
 }
 
 // Login returns the user whose password it is. It fails with ErrCredentials, a
-// *ThrottledError, or what the store says. Accounts that exist, do not exist
+// *ThrottledError, ErrBusy, or what the store says. Accounts that exist, do not exist
 // and are disabled answer alike and take the same time.
 func (s *Service) Login(ctx context.Context, email, password, address string) (fleet.User, error) {
 	email, ok := fleet.CleanEmail(email)
 	if !ok {
 		email = "" // no account has it; what was typed may not even be text
 	}
+	leave, err := s.enter()
+	if err != nil {
+		return fleet.User{}, err
+	}
+	defer leave()
 	entry := fleet.AuditEntry{Actor: email, Address: address, Action: "login", Outcome: "refused"}
+	from := fleet.Network(address)
 	limits := []limit{
-		{"pair:" + email + " " + address, maxPairFailures},
-		{"account:" + email, maxAccountFailures},
-		{"address:" + address, maxAddressFailures},
+		{key: "pair:" + email + " " + from, max: maxPairFailures},
+		{key: "account:" + email, max: maxAccountFailures, spare: func(ctx context.Context) (bool, error) { return s.knows(ctx, email, from) }},
+		{key: "address:" + from, max: maxAddressFailures},
 	}
 	if err := s.throttle(ctx, limits); err != nil {
 		s.auditThrottled(ctx, entry, err)
@@ -69,7 +100,7 @@ func (s *Service) Login(ctx context.Context, email, password, address string) (f
 	}
 	if !ok || u.Disabled {
 		entry.Reason = ErrCredentials.Error()
-		s.audit(ctx, entry)
+		s.audit(ctx, entry.Folded())
 		return fleet.User{}, ErrCredentials
 	}
 	for _, l := range limits[:2] { // the address may still be guessing elsewhere
@@ -80,6 +111,13 @@ func (s *Service) Login(ctx context.Context, email, password, address string) (f
 	entry.Outcome = "ok"
 	s.audit(ctx, entry)
 	return u, nil
+}
+
+// knows reports whether the owner of an account has been signed in lately from
+// where the attempt comes: guesses from elsewhere must not lock them out.
+func (s *Service) knows(ctx context.Context, email, from string) (bool, error) {
+	addresses, err := s.store.SessionAddresses(ctx, email)
+	return slices.ContainsFunc(addresses, func(a string) bool { return fleet.Network(a) == from }), err
 }
 
 // auditThrottled records an attempt that throttle turned away. Anybody can make
@@ -95,7 +133,7 @@ func (s *Service) auditThrottled(ctx context.Context, entry fleet.AuditEntry, er
 
 // fold is the same for all attempts of a kind within a window.
 func fold(action, key string) string {
-	return fmt.Sprintf("%s %s %d", action, key, time.Now().Unix()/int64(throttleWindow.Seconds()))
+	return fmt.Sprintf("%s %s %d", action, key, fleet.AuditWindow())
 }
 
 // throttle counts the attempt as a failure before it is looked at, so that
@@ -108,7 +146,16 @@ func (s *Service) throttle(ctx context.Context, limits []limit) error {
 			if err != nil {
 				return err
 			}
-			if n+more > l.max {
+			if n+more <= l.max {
+				continue
+			}
+			spared := false
+			if l.spare != nil {
+				if spared, err = l.spare(ctx); err != nil {
+					return err
+				}
+			}
+			if !spared {
 				return &ThrottledError{RetryAfter: throttleWindow, key: l.key}
 			}
 		}

@@ -104,7 +104,8 @@ const maxPresentFailures = 5
 // ChangePassword replaces a person's own password. It ends their sessions but
 // for that of ctx, which goes on under a new token. A wrong present password
 // and an unusable new one are CodeInvalid with Problems at "password" and
-// "new_password"; after too many wrong ones it is a *ThrottledError. u is as
+// "new_password"; after too many wrong ones it is a *ThrottledError, with
+// too many people at once ErrBusy. u is as
 // Authenticate returned it; a session that was ended since is ErrNobody.
 func (s *Service) ChangePassword(ctx context.Context, w http.ResponseWriter, u fleet.User, actor fleet.Actor, present, next string) error {
 	entry := userEntry(actor, "password", u.Email)
@@ -116,7 +117,12 @@ func (s *Service) ChangePassword(ctx context.Context, w http.ResponseWriter, u f
 		problems.Add("password", "must not be empty")
 		return problems.Err()
 	}
-	limits := []limit{{"present:" + u.ID, maxPresentFailures}}
+	leave, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	limits := []limit{{key: "present:" + u.ID, max: maxPresentFailures}}
 	if err := s.throttle(ctx, limits); err != nil {
 		s.auditThrottled(ctx, entry, err)
 		return err

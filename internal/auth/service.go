@@ -27,6 +27,9 @@ type Options struct {
 	// browsers reach by https: on plain http they would drop the cookie.
 	Secure bool
 	Logger *slog.Logger
+	// MaxWaiting is how many may wait to have their password looked at, others
+	// being turned away at once; 0 = 64, less = nobody.
+	MaxWaiting int
 }
 
 // Service holds the use cases of signing in.
@@ -34,6 +37,7 @@ type Service struct {
 	store   Store
 	log     *slog.Logger
 	manager *scs.SessionManager
+	waiting chan struct{} // holds one for each who waits for a password
 
 	tokenHash []byte // of this process' setup token
 	setUp     atomic.Bool
@@ -44,7 +48,12 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{store: o.Store, log: o.Logger, manager: newManager(o.Sessions, o.Secure)}
+	if o.MaxWaiting == 0 {
+		o.MaxWaiting = maxWaiting
+	}
+	return &Service{
+		store: o.Store, log: o.Logger, manager: newManager(o.Sessions, o.Secure), waiting: make(chan struct{}, max(o.MaxWaiting, 0)),
+	}
 }
 
 // audit appends to the record. A record that cannot be written is logged and
@@ -68,7 +77,7 @@ func (s *Service) refused(ctx context.Context, e fleet.AuditEntry, why error) er
 	var shown *fleet.Error
 	if errors.As(why, &shown) {
 		e.Outcome, e.Reason, e.Diff = "refused", shown.Message, nil
-		s.audit(ctx, e)
+		s.audit(ctx, e.Folded())
 	}
 	return why
 }
@@ -76,5 +85,5 @@ func (s *Service) refused(ctx context.Context, e fleet.AuditEntry, why error) er
 // Refused records an attempt that was turned away before any use case saw it.
 func (s *Service) Refused(ctx context.Context, e fleet.AuditEntry) {
 	e.Outcome = "refused"
-	s.audit(ctx, e)
+	s.audit(ctx, e.Folded())
 }

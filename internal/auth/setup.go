@@ -48,7 +48,7 @@ func (s *Service) Setup(ctx context.Context, token, email, password, address str
 		return fleet.User{}, err
 	} else if done {
 		s.audit(ctx, fleet.AuditEntry{
-			Address: address, Action: "setup", Outcome: "refused", Reason: errSetUp.Message, Fold: fold("setup-again", address),
+			Address: address, Action: "setup", Outcome: "refused", Reason: errSetUp.Message, Fold: fold("setup-again", fleet.Network(address)),
 		})
 		return fleet.User{}, errSetUp
 	}
@@ -64,7 +64,7 @@ func (s *Service) Setup(ctx context.Context, token, email, password, address str
 	if err != nil {
 		if !right {
 			s.audit(ctx, fleet.AuditEntry{
-				Address: address, Action: "setup", Outcome: "refused", Reason: "wrong token", Fold: fold("setup", address),
+				Address: address, Action: "setup", Outcome: "refused", Reason: "wrong token", Fold: fold("setup", fleet.Network(address)),
 			})
 		}
 		return fleet.User{}, err

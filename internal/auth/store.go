@@ -51,6 +51,9 @@ type Store interface {
 
 	// NoteSession writes down whose the session is and that it is in use.
 	NoteSession(ctx context.Context, tokenHash string, s fleet.Session) error
+	// SessionAddresses returns from where an account has been signed in
+	// lately, each address once; none for one that does not exist.
+	SessionAddresses(ctx context.Context, email string) ([]string, error)
 	// SessionsOf returns the open sessions of a user; the one with tokenHash
 	// is the current one.
 	SessionsOf(ctx context.Context, userID, tokenHash string) ([]fleet.Session, error)

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"time"
 	"unicode"
@@ -36,6 +38,22 @@ var AuditActions = []string{
 	"workload.deploy", "workload.update", "workload.stop", "workload.start", "workload.restart", "workload.redeploy",
 	"workload.scale", "workload.rollback", "workload.delete", "workload.forget", "operation.cancel",
 	"audit.export", "keys.rotate", "database.backup", "database.restore",
+}
+
+// auditWindow is how long the attempts are made that count as one row.
+const auditWindow = 5 * time.Minute
+
+// AuditWindow numbers the present window for Fold.
+func AuditWindow() int64 { return time.Now().Unix() / int64(auditWindow.Seconds()) }
+
+// Folded returns an entry that is counted with others like it: of the same
+// actor and place, the same action on the same target, ended for the same
+// reason within the same five minutes. Attempts that are turned away can be
+// made without end.
+func (e AuditEntry) Folded() AuditEntry {
+	parts := strings.Join([]string{e.Actor, Network(e.Address), e.Action, e.Target, e.Outcome, e.Reason}, "\x00")
+	e.Fold = fmt.Sprintf("%x %d", sha256.Sum256([]byte(parts)), AuditWindow())
+	return e
 }
 
 // Printable returns the entry with every text in a form that can be kept and

@@ -120,7 +120,7 @@ func (o *Operator) refused(ctx context.Context, actor fleet.Actor, action, targe
 		Target: target, Outcome: "refused", Reason: shown.Message,
 	}
 	// Also when whoever tried has hung up.
-	if err := o.Store.Audit(context.WithoutCancel(ctx), entry); err != nil {
+	if err := o.Store.Audit(context.WithoutCancel(ctx), entry.Folded()); err != nil {
 		o.Logger.ErrorContext(ctx, "write audit entry", "err", err)
 	}
 	return why

@@ -20,6 +20,15 @@ func (db *DB) NoteSession(ctx context.Context, tokenHash string, s fleet.Session
 	return wrap("session", err)
 }
 
+// SessionAddresses returns from where a user has been signed in lately, the
+// latest first; none for an address that has no account.
+func (db *DB) SessionAddresses(ctx context.Context, email string) ([]string, error) {
+	addresses, err := column[string](ctx, db.pool, `
+		SELECT address FROM sessions WHERE user_id = (SELECT id FROM users WHERE email = $1)
+		GROUP BY address ORDER BY max(seen_at) DESC LIMIT 200`, email)
+	return addresses, wrap("session addresses", err)
+}
+
 // SessionsOf returns the sessions of a user that are open, the latest used
 // first. The one that has tokenHash is the current one.
 func (db *DB) SessionsOf(ctx context.Context, userID, tokenHash string) ([]fleet.Session, error) {

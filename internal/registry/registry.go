@@ -351,7 +351,7 @@ func (r *Registry) refused(ctx context.Context, actor fleet.Actor, action, id st
 	entry := r.audit(actor, action, id)
 	entry.Outcome, entry.Reason = "refused", shown.Message
 	// Also when whoever tried has hung up.
-	if err := r.Store.Audit(context.WithoutCancel(ctx), entry); err != nil {
+	if err := r.Store.Audit(context.WithoutCancel(ctx), entry.Folded()); err != nil {
 		r.Logger.ErrorContext(ctx, "write audit entry", "err", err)
 	}
 	return why

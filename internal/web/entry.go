@@ -81,8 +81,12 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return s.loginPage(w, r, http.StatusUnauthorized, shown, next)
 	case errors.As(err, &throttled):
 		shown.Error = sentence(err.Error())
-		w.Header().Set("Retry-After", "300")
+		retryAfter(w, err)
 		return s.loginPage(w, r, http.StatusTooManyRequests, shown, next)
+	case errors.Is(err, auth.ErrBusy):
+		shown.Error = auth.ErrBusy.Message + " " + auth.ErrBusy.Remedy
+		retryAfter(w, err)
+		return s.loginPage(w, r, http.StatusServiceUnavailable, shown, next)
 	case err != nil:
 		return err
 	}

@@ -59,11 +59,23 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		http.Redirect(w, r, loginAddress(r), http.StatusSeeOther)
 		return
 	}
+	retryAfter(w, err)
 	f := s.failure(r, err)
 	if errors.Is(err, auth.ErrNobody) {
 		w.Header().Set("HX-Redirect", loginAddress(r))
 	}
 	s.renderFailure(w, r, f)
+}
+
+// retryAfter tells when an attempt that was turned away may be made again.
+func retryAfter(w http.ResponseWriter, err error) {
+	var throttled *auth.ThrottledError
+	switch {
+	case errors.As(err, &throttled):
+		w.Header().Set("Retry-After", strconv.Itoa(int(throttled.RetryAfter.Seconds())))
+	case errors.Is(err, auth.ErrBusy):
+		w.Header().Set("Retry-After", "5")
+	}
 }
 
 // failure is what the person is told. What is not meant for showing is logged

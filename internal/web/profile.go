@@ -43,7 +43,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	var throttled *auth.ThrottledError
 	switch {
 	case errors.As(err, &throttled):
-		w.Header().Set("Retry-After", "300")
+		retryAfter(w, err)
 		return s.profilePage(w, r, http.StatusTooManyRequests, ui.Form{Error: sentence(err.Error())})
 	case fleet.CodeOf(err) == fleet.CodeInvalid:
 		return s.profilePage(w, r, http.StatusUnprocessableEntity, shownForm(form, err))

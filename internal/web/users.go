@@ -90,6 +90,7 @@ func (s *Server) acceptInvite(w http.ResponseWriter, r *http.Request) error {
 	}
 	user, err := s.Auth.AcceptInvite(r.Context(), form["token"], form["password"], visitOf(r.Context()).address)
 	if formAgain(err) {
+		retryAfter(w, err)
 		return s.invitePage(w, r, formStatus(err), shownForm(form, err))
 	}
 	if err != nil {
