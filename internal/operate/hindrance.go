@@ -5,16 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"portolan/internal/fleet"
 )
 
 const (
-	// stepDeadline bounds the steps that only ask the API server for
-	// something: they are over in milliseconds unless it cannot be reached.
-	stepDeadline = 2 * time.Minute
+	// askedAtMost bounds the steps that only ask the API server for something,
+	// also where no process lives long enough to ask for as long as it should.
+	askedAtMost = time.Hour
 	// waitGrace lets the adapter, which knows more of the cause, be the first
 	// to end a long wait.
 	waitGrace = 15 * time.Second
@@ -40,10 +42,52 @@ func (r *run) replaced(ctx context.Context) bool {
 		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context || c.Cloud != then.Cloud || c.Allows != then.Allows
 }
 
+// asking remembers since when this process has asked in vain for what operations
+// are to do next: the time in which nobody asked, because the machine was down or
+// the process that did has ended, says nothing about the cluster.
+type asking struct {
+	mu    sync.Mutex
+	began map[string]asked // by operation
+}
+
+type asked struct {
+	step fleet.StepName
+	at   time.Time
+}
+
+// since returns when the asking for a step began, which is now if it had not.
+func (a *asking) since(operation string, step fleet.StepName) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if before, ok := a.began[operation]; ok && before.step == step {
+		return before.at
+	}
+	// Operations that have ended, or go on elsewhere, are forgotten.
+	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return time.Since(before.at) > askedAtMost })
+	now := time.Now()
+	a.began[operation] = asked{step, now}
+	return now
+}
+
+// hindered returns for how long a step has been hindered. For one that waits in
+// the cluster that is since it began, whoever looked.
+func (r *run) hindered(step *fleet.Step) time.Duration {
+	began := time.Since(step.StartedAt)
+	if waits(step.Name) || began > askedAtMost {
+		return began
+	}
+	return min(began, time.Since(r.asking.since(r.op.ID, step.Name)))
+}
+
+// waits reports whether a step only waits for the cluster.
+func waits(name fleet.StepName) bool {
+	return name == fleet.StepRollout || name == fleet.StepGone || name == fleet.StepAddress
+}
+
 // retry notes a hindrance that may pass, and ends the operation when it has
 // lasted for the step's deadline.
 func (r *run) retry(ctx context.Context, step *fleet.Step, cause error, result fleet.StepResult) (time.Duration, error) {
-	waited := time.Since(step.StartedAt)
+	waited := r.hindered(step)
 	if waited > r.deadline(step.Name) {
 		return 0, r.fail(ctx, &fleet.Failure{
 			Reason:  fleet.ReasonUnreachable,
@@ -146,6 +190,6 @@ func (r *run) deadline(name fleet.StepName) time.Duration {
 	case fleet.StepAddress:
 		return cmp.Or(r.cluster.Exposure.LoadBalancerTimeout, fleet.DefaultLoadBalancerTimeout) + waitGrace
 	default:
-		return stepDeadline
+		return r.AskedFor
 	}
 }

@@ -51,10 +51,16 @@ type Options struct {
 	// before that ends an operation; 0 = 10 s. One that has just started does not
 	// know every account and role yet.
 	RefusedFor time.Duration
+	// AskedFor bounds how long this process asks in vain for what the API server
+	// does in milliseconds once it is reached; 0 = 2 min.
+	AskedFor time.Duration
 }
 
 // Operator holds the use cases of workloads.
-type Operator struct{ Options }
+type Operator struct {
+	Options
+	asking *asking
+}
 
 // New returns an Operator. Adapter may be nil in a process that only begins
 // operations and never previews or runs them.
@@ -71,7 +77,10 @@ func New(o Options) *Operator {
 	if o.RefusedFor == 0 {
 		o.RefusedFor = 10 * time.Second
 	}
-	return &Operator{o}
+	if o.AskedFor == 0 {
+		o.AskedFor = 2 * time.Minute
+	}
+	return &Operator{o, &asking{began: map[string]asked{}}}
 }
 
 // draftRelease is a release that an operation begins with. What seals its

@@ -131,8 +131,7 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 // do works at a step. A cancel ends the steps that only wait at once; those
 // that change something come to their end first.
 func (r *run) do(ctx context.Context, request fleet.StepRequest, slice time.Duration) (result fleet.StepResult, err error) {
-	switch request.Step.Name {
-	case fleet.StepRollout, fleet.StepGone, fleet.StepAddress:
+	if waits(request.Step.Name) {
 		var end context.CancelFunc
 		ctx, end = context.WithCancel(ctx)
 		defer end()

@@ -230,13 +230,34 @@ func TestAHindranceIsWaitedForUntilTheDeadline(t *testing.T) {
 	if n, err := b.db.TakeOver(t.Context(), time.Hour); n != 0 || err != nil {
 		t.Fatalf("took over %d, %v", n, err)
 	}
-	b.exec(`UPDATE operation_steps SET started_at = now() - interval '3 minutes' WHERE name = 'namespace'`)
 	b.exec(`UPDATE operations SET wake_at = now()`)
+	b.Operator = b.another(func(o *operate.Options) { o.AskedFor = time.Nanosecond })
 	op = b.ends(fleet.OperationFailed)
 	if op.Failure.Reason != fleet.ReasonUnreachable || strings.Contains(op.Failure.Message, "s3cret") ||
 		states(op) != "namespace failed, objects skipped, rollout skipped, address skipped" {
 		t.Fatalf("failure %+v, %s", op.Failure, states(op))
 	}
+}
+
+func TestTheTimeInWhichNobodyAskedIsNoHindrance(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.adapter.script(fleet.StepNamespace, fails(errors.New("connection refused")))
+	op := b.deploy("web")
+	ago := func(interval string) {
+		b.exec(`UPDATE operation_steps SET started_at = now() - $1::interval WHERE name = 'namespace'`, interval)
+		b.exec(`UPDATE operations SET wake_at = now()`)
+	}
+	for _, interval := range []string{"0", "30 minutes"} {
+		ago(interval)
+		b.Operator = b.another() // the one before has died
+		again, err := b.work()
+		if b.must(err); again == 0 {
+			t.Fatalf("it gave up after one question: %+v", b.operation(op.ID).Failure)
+		}
+	}
+	ago("61 minutes") // a process that begins ever again asks no longer than that
+	b.ends(fleet.OperationFailed)
 }
 
 func TestB12TheWaitForAnAddressHasTheClustersTimeout(t *testing.T) {
