@@ -51,22 +51,28 @@ type asking struct {
 }
 
 type asked struct {
-	step fleet.StepName
-	at   time.Time
+	step        fleet.StepName
+	first, last time.Time
 }
 
-// since returns when the asking for a step began, which is now if it had not.
+// askedNoMore is how long after the last question the asking is over. A question
+// may take half a minute to fail, and the next one comes a snooze later.
+const askedNoMore = time.Minute
+
+// since returns when the asking for a step began, which is now if it had not, or
+// was over.
 func (a *asking) since(operation string, step fleet.StepName) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if before, ok := a.began[operation]; ok && before.step == step {
-		return before.at
-	}
-	// Operations that have ended, or go on elsewhere, are forgotten.
-	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return time.Since(before.at) > askedAtMost })
+	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return time.Since(before.last) > askedNoMore })
 	now := time.Now()
-	a.began[operation] = asked{step, now}
-	return now
+	question, ok := a.began[operation]
+	if !ok || question.step != step {
+		question = asked{step: step, first: now}
+	}
+	question.last = now
+	a.began[operation] = question
+	return question.first
 }
 
 // hindered returns for how long a step has been hindered. For one that waits in
