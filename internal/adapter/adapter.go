@@ -32,6 +32,7 @@ type Options struct {
 	BlockedAfter         time.Duration // how long a container may be refused by its node for its configuration; 15 s
 	CrashLoopRestarts    int32         // after how many restarts a crash loop is one; 3
 	LogQueueBytes        int           // what a slow viewer of logs may be behind; 16 MiB
+	LogHistoryBytes      int           // what a viewer's earlier lines may take while they are put in order; 32 MiB
 	LogReconnectInterval time.Duration // the longest wait before a broken log is read again; 3 s
 	LogRotationInterval  time.Duration // how often to look whether a followed log was rotated; 10 s, as kubelets do
 	// Present returns a cluster as it is now, for logs that outlive the
@@ -56,6 +57,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.LogQueueBytes == 0 {
 		o.LogQueueBytes = 16 << 20
+	}
+	if o.LogHistoryBytes == 0 {
+		o.LogHistoryBytes = 32 << 20
 	}
 	return o
 }

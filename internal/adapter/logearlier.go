@@ -20,6 +20,7 @@ type earlier struct {
 	whole  bool   // all of it, however long
 	unread *int64 // how many lines could not be read and are the feed's to begin with
 	until  mark   // the last line to read; zero = to the present end
+	left   int    // how many of the lines asked for were too many to be kept
 }
 
 var errReached = errors.New("all earlier lines are read")
@@ -49,7 +50,8 @@ func (e *earlier) read(ctx context.Context, see func([]line) error) mark {
 
 // fresh reads as many lines as the query asks for.
 func (e *earlier) fresh(ctx context.Context, see func([]line) error) mark {
-	lines, err := e.source.tail(ctx, e.query, corev1.PodLogOptions{})
+	lines, left, err := e.tail(ctx, e.source, mark{}, corev1.PodLogOptions{})
+	e.left = left
 	if err != nil && e.until != (mark{}) && ctx.Err() == nil {
 		e.tellUnread(ctx)
 	}

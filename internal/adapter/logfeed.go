@@ -71,7 +71,7 @@ func readLines(body io.Reader, half bool, see func(block) error) error {
 			return nil
 		}
 		if !begun && b.lines[0].at == 0 {
-			return nodeMessage(b.lines[0].text)
+			return nodeMessage(live.Clip(b.lines[0].text))
 		}
 		begun = true
 		return see(b)
@@ -88,7 +88,7 @@ func readLines(body io.Reader, half bool, see func(block) error) error {
 			rest, message := reader.rest()
 			switch {
 			case message != "":
-				return nodeMessage(message)
+				return nodeMessage(live.Clip(message))
 			case half:
 				return show(rest)
 			}

@@ -186,7 +186,12 @@ type skipper struct {
 	after mark
 	state skipState
 	held  []line // after the mark by time, while the mark itself may still come
+	bytes int    // of those
 }
+
+// maxHeld bounds what is held back while a mark may still come: more than any
+// container prints within the time of disorder, in bytes.
+const maxHeld = 4 << 20
 
 type skipState int
 
@@ -208,11 +213,12 @@ func (s *skipper) pass(lines []line) []line {
 		switch {
 		case l.mark == s.after:
 			s.state, s.held = skipFound, nil
-		case l.at > s.after.at+disorder:
+		case l.at > s.after.at+disorder, s.bytes > maxHeld:
 			s.state = skipMissed
 			return append(s.release(), lines[i:]...)
 		case l.at > s.after.at:
 			s.held = append(s.held, l)
+			s.bytes += len(l.text) + lineCost
 		}
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"portolan/internal/fleet"
@@ -24,6 +23,7 @@ const (
 	batchBytes = 48 << 10 // of lines in a batch, so that it fits one message to a browser
 	lineCost   = 64       // what a line costs besides its text
 	maxSources = 50       // containers in a merged log
+	caughtUp   = 4 << 20  // of a source's lines that are put in order with those of others, of what a viewer has to catch up on
 )
 
 // LogStream is one viewer of a log. Next is for one goroutine at a time.
@@ -38,6 +38,7 @@ type LogStream struct {
 	api     atomic.Pointer[live.API] // of the newest credential that was needed
 	wake    chan struct{}            // holds a token while there may be something to take
 	drained chan struct{}            // holds a token after something was taken
+	history history
 
 	// Of Next alone.
 	at position
@@ -65,6 +66,7 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 		origin:  source{api: client.API, renewal: a.renewal(cluster.ID), cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
 		wake:    make(chan struct{}, 1),
 		drained: make(chan struct{}, 1),
+		history: history{limit: a.opts.LogHistoryBytes},
 		at:      parsePosition(q.After),
 		held:    map[*tap][]item{}, taps: map[string]*tap{}, ended: map[string]bool{},
 	}
@@ -176,8 +178,10 @@ func (s *LogStream) run(ctx context.Context, pods []live.Pod, selector, version 
 // their times, and lets the new ones follow.
 func (s *LogStream) begin(ctx context.Context, pods []live.Pod) {
 	type opening struct {
-		tap   *tap
-		lines []line
+		tap      *tap
+		gathered *gathered
+		left     int // lines that were not even gathered
+		lines    []line
 	}
 	var sources []*live.Pod
 	for i := range pods {
@@ -199,14 +203,19 @@ func (s *LogStream) begin(ctx context.Context, pods []live.Pod) {
 	for i, p := range sources {
 		group.Go(func() error {
 			o := &openings[i]
-			o.tap = s.attach(groupCtx, p, false, func(lines []line) error {
-				o.lines = append(o.lines, lines...)
-				if !s.resumed || len(sources) > 1 && len(o.lines) < 20_000 {
+			o.gathered = s.history.source(0)
+			o.tap, o.left = s.attach(groupCtx, p, false, func(lines []line) error {
+				g := o.gathered
+				if !s.resumed {
+					g.add(lines)
 					return nil
 				}
-				// A long way to catch up on is not gathered first.
-				lines, o.lines = o.lines, nil
-				return s.put(groupCtx, item{source: s.sourceOf(p), lines: lines})
+				// A long way to catch up on is not gathered first, and nothing
+				// of it is dropped.
+				if len(sources) > 1 && g.addWithin(lines, min(caughtUp, s.history.limit/len(sources))) {
+					return nil
+				}
+				return s.put(groupCtx, item{source: s.sourceOf(p), lines: append(g.take(), lines...)})
 			})
 			return nil
 		})
@@ -215,6 +224,12 @@ func (s *LogStream) begin(ctx context.Context, pods []live.Pod) {
 	if ctx.Err() != nil {
 		return
 	}
+	left := 0
+	for i := range openings {
+		left += openings[i].left + openings[i].gathered.dropped
+		openings[i].lines = openings[i].gathered.take()
+	}
+	s.leaveOut(ctx, left)
 	// Merge by time: the runs between two lines of others are put as they are.
 	for {
 		first, second := -1, -1
@@ -265,7 +280,7 @@ func (s *LogStream) joinLater(ctx context.Context, p *live.Pod) {
 	pod := *p
 	s.running.Go(func() {
 		s.note(ctx, "Pod %s has started.", pod.Name)
-		t := s.attach(ctx, &pod, true, func(lines []line) error {
+		t, _ := s.attach(ctx, &pod, true, func(lines []line) error {
 			return s.put(ctx, item{source: s.sourceOf(&pod), lines: lines})
 		})
 		if t != nil {
@@ -291,14 +306,15 @@ func (s *LogStream) sourceOf(p *live.Pod) *source {
 
 // attach joins the feed of a pod's log and shows see the lines before those
 // that the feed will bring, of a new pod the whole of them. What the feed brings
-// is held back until release. It returns nil when the viewer has the pod
-// already, or has gone.
-func (s *LogStream) attach(ctx context.Context, p *live.Pod, whole bool, see func([]line) error) *tap {
+// is held back until release. left is how many of the lines asked for were too
+// many to be kept. It returns no tap when the viewer has the pod already, or has
+// gone.
+func (s *LogStream) attach(ctx context.Context, p *live.Pod, whole bool, see func([]line) error) (t *tap, left int) {
 	src := s.sourceOf(p)
 	s.mu.Lock()
 	if s.taps == nil || s.taps[src.key()] != nil {
 		s.mu.Unlock()
-		return nil
+		return nil, 0
 	}
 	reserved := &tap{} // so that a second event of the pod does not join again
 	s.taps[src.key()] = reserved
@@ -318,28 +334,28 @@ func (s *LogStream) attach(ctx context.Context, p *live.Pod, whole bool, see fun
 		s.mu.Lock()
 		delete(s.taps, src.key())
 		s.mu.Unlock()
-		return nil
+		return nil, 0
 	}
 	e := earlier{LogStream: s, source: src, pod: p, whole: whole, until: at}
 	if first {
 		last := e.read(ctx, see)
 		if ctx.Err() != nil {
-			return t // it has gone: Close takes its tap, and who comes next starts the feed
+			return t, 0 // it has gone: Close takes its tap, and who comes next starts the feed
 		}
 		t.start(last, e.unread)
-		return t
+		return t, e.left
 	}
 	if at != (mark{}) {
 		e.read(ctx, see)
 	}
-	return t
+	return t, e.left
 }
 
 // readPrevious reads the logs of the containers before their last restart.
 func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 	for i := range pods {
 		src := s.sourceOf(&pods[i])
-		lines, err := src.tail(ctx, s.query, corev1.PodLogOptions{Previous: true})
+		lines, left, err := s.tail(ctx, src, s.after(src), corev1.PodLogOptions{Previous: true})
 		var message nodeMessage
 		switch {
 		case errors.As(err, &message):
@@ -352,6 +368,7 @@ func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 		if skip := (skipper{after: s.after(src)}); skip.after != (mark{}) {
 			lines = append(skip.pass(lines), skip.end()...)
 		}
+		s.leaveOut(ctx, left)
 		if len(lines) > 0 && s.put(ctx, item{source: src, lines: lines}) != nil {
 			return
 		}
@@ -364,26 +381,3 @@ func (s *LogStream) readPrevious(ctx context.Context, pods []live.Pod) {
 
 // after is where the viewer's earlier reading of a source ended.
 func (s *LogStream) after(src *source) mark { return parsePosition(s.query.After)[src.key()] }
-
-// tail reads the last lines of a log as the query asks.
-func (s *source) tail(ctx context.Context, q fleet.LogQuery, o corev1.PodLogOptions) ([]line, error) {
-	// Lines of one time are counted from the first of them. The first of those
-	// read may not be the first, so a few more are asked for and let go.
-	asked := int64(q.Tail) + 8
-	o.TailLines = &asked
-	if !q.Since.IsZero() {
-		t := metav1.NewTime(q.Since)
-		o.SinceTime = &t
-	}
-	var lines []line
-	err := s.read(ctx, o, func(b block) error {
-		lines = append(lines, b.lines...)
-		return nil
-	})
-	if int64(len(lines)) >= asked {
-		first := lines[0].at
-		whole := slices.IndexFunc(lines, func(l line) bool { return l.at != first })
-		lines = lines[max(0, whole):]
-	}
-	return lines, err
-}
