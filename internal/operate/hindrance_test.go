@@ -14,7 +14,7 @@ func TestAskingIsCountedWhileItGoesOn(t *testing.T) {
 		a := &asking{began: map[string]asked{}}
 		began := time.Now()
 		ask := func(after time.Duration, step fleet.StepName) time.Duration {
-			time.Sleep(after)
+			<-time.After(after)
 			return a.since("one", step).Sub(began)
 		}
 		ask(0, fleet.StepObjects)
@@ -30,7 +30,7 @@ func TestAskingIsCountedWhileItGoesOn(t *testing.T) {
 		if since := ask(3*time.Minute, fleet.StepRestart); since != 340*time.Second {
 			t.Errorf("it began anew %s later", since)
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		a.since("another", fleet.StepObjects)
 		if len(a.began) != 1 {
 			t.Errorf("%d operations are remembered", len(a.began))
