@@ -143,7 +143,7 @@ func TestAListOfTenThousandPodsIsRead(t *testing.T) {
 		`"lastState":{"terminated":{"exitCode":1,"reason":"Error","message":"it ended"}},"image":"registry.example/web:1","started":true}`
 	const condition = `{"type":"Ready","status":"True","lastProbeTime":null,"lastTransitionTime":"2026-01-01T00:00:00Z","message":"all is well"}`
 	pod := `{"metadata":{"name":"web-0123456789-abcde","uid":"5a1b9b4e-0000-0000-0000-000000000000","managedFields":[{"fieldsV1":{` +
-		strings.Repeat(`"f:name":{},`, 300) + `"f:status":{}}}]},"status":{"phase":"Running","conditions":[` +
+		strings.Repeat(`"f:name":{},`, 20) + `"f:status":{}}}]},"status":{"phase":"Running","conditions":[` +
 		strings.Repeat(condition+",", 4) + condition + `],"containerStatuses":[` + container + "," + container + `]}}`
 	const pods = 10_000
 	a := newAPI(t, func(w http.ResponseWriter, _ *http.Request) {
