@@ -128,10 +128,7 @@ func (s *LogStream) leaveOut(ctx context.Context, lines int) {
 	if lines == 0 {
 		return
 	}
-	s.mu.Lock()
-	s.missed += lines
-	s.mu.Unlock()
-	_ = s.put(ctx, item{source: &s.origin, gap: fmt.Sprintf("The %d oldest lines are left out here: all that were asked for take more than %d MiB.",
+	_ = s.put(ctx, item{source: &s.origin, missed: lines, gap: fmt.Sprintf("The %d oldest lines are left out here: all that were asked for take more than %d MiB.",
 		lines, max(1, s.history.limit>>20))})
 }
 

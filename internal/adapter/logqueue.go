@@ -14,6 +14,7 @@ type item struct {
 	lines  []line
 	bytes  int
 	gap    string
+	missed int // lines that the gap stands for
 	note   string
 	end    bool // nothing more comes from the source
 }
@@ -45,6 +46,7 @@ func (s *LogStream) take() (b fleet.LogBatch, ok bool, err error) {
 		}
 		s.bytes -= next.bytes
 		size += next.bytes
+		b.Missed += next.missed
 		taken = append(taken, next)
 		if size >= batchBytes-lineCost {
 			break
@@ -161,14 +163,15 @@ func (s *LogStream) shed() bool {
 	return false
 }
 
-// put queues earlier lines, which can wait until the viewer has room.
+// put queues earlier lines, which can wait until the viewer has room. What is
+// held back until they are through must not keep them out.
 func (s *LogStream) put(ctx context.Context, it item) error {
 	for i := range it.lines {
 		it.bytes += len(it.lines[i].text) + lineCost
 	}
 	for {
 		s.mu.Lock()
-		if s.bytes == 0 || s.bytes+it.bytes <= s.limit/2 {
+		if len(s.queue) == 0 || s.bytes+it.bytes <= s.limit/2 {
 			s.enqueue(it)
 			s.mu.Unlock()
 			signal(s.wake)

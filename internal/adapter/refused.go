@@ -63,6 +63,9 @@ func (j *job) refusedSets(ctx context.Context, s live.Sight, t *live.Trouble) bo
 	if ok {
 		tries.read(j.eventsOf(ctx, set.UID))
 	}
+	if ok && tries.last == nil && !tries.moved.IsZero() {
+		return false // the newest pods are made; the refusal is of those before
+	}
 	if tries.last == nil {
 		return !wanting(t.Message) && j.waited(tries.since(s), unheardFor)
 	}
@@ -155,7 +158,7 @@ func (r *refusals) read(events []corev1.Event) {
 		e := &events[i]
 		switch e.Reason {
 		case podMade:
-			r.moved, r.last = eventTime(*e), nil
+			r.moved, r.last, r.began = eventTime(*e), nil, time.Time{}
 		case podRefused:
 			if r.last == nil && r.began.IsZero() {
 				r.began = firstTime(e)

@@ -73,6 +73,7 @@ func TestARefusalOfPodsIsFinalOnlyAfterItHasLasted(t *testing.T) {
 		"something was made":         {[]corev1.Event{event("FailedCreate", quota, 0, 20), event("SuccessfulCreate", "made", 15, 15)}, []int{15}, 40, ""},
 		"a pod was made in silence":  {[]corev1.Event{event("FailedCreate", quota, 0, 20)}, []int{15}, 40, ""},
 		"and then it was refused on": {[]corev1.Event{event("FailedCreate", quota, 0, 26), event("SuccessfulCreate", "made", 15, 15)}, []int{15}, 40, quota},
+		"other words, after that":    {[]corev1.Event{event("FailedCreate", quota, 0, 0), event("SuccessfulCreate", "made", 5, 5), event("FailedCreate", webhook, 40, 41)}, []int{5}, 45, ""},
 		"the account is to come":     {[]corev1.Event{event("FailedCreate", "error looking up service account", 0, 40)}, nil, 50, ""},
 	} {
 		for _, kind := range []fleet.WorkloadKind{fleet.KindDeployment, fleet.KindStatefulSet} {

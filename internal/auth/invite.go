@@ -68,17 +68,13 @@ func (s *Service) WithdrawInvite(ctx context.Context, actor fleet.Actor, id stri
 // password are CodeInvalid with Problems; too many wrong tokens from one
 // address are a *ThrottledError, too many people at once ErrBusy.
 func (s *Service) AcceptInvite(ctx context.Context, token, password, address string) (fleet.User, error) {
-	leave, err := s.enter()
+	entry := userEntry(fleet.Actor{Address: address}, "accept-invite", "")
+	limits := []limit{{key: "invite:" + fleet.Network(address), max: maxInviteFailures}}
+	leave, err := s.admit(ctx, entry, limits)
 	if err != nil {
 		return fleet.User{}, err
 	}
 	defer leave()
-	entry := userEntry(fleet.Actor{Address: address}, "accept-invite", "")
-	limits := []limit{{key: "invite:" + fleet.Network(address), max: maxInviteFailures}}
-	if err := s.throttle(ctx, limits); err != nil {
-		s.auditThrottled(ctx, entry, err)
-		return fleet.User{}, err
-	}
 	problems := fleet.Problems{}
 	if err := ValidatePassword(password); err != nil {
 		problems.Add("password", "%s", err)

@@ -73,11 +73,6 @@ func (s *Service) Login(ctx context.Context, email, password, address string) (f
 	if !ok {
 		email = "" // no account has it; what was typed may not even be text
 	}
-	leave, err := s.enter()
-	if err != nil {
-		return fleet.User{}, err
-	}
-	defer leave()
 	entry := fleet.AuditEntry{Actor: email, Address: address, Action: "login", Outcome: "refused"}
 	from := fleet.Network(address)
 	limits := []limit{
@@ -85,11 +80,11 @@ func (s *Service) Login(ctx context.Context, email, password, address string) (f
 		{key: "account:" + email, max: maxAccountFailures, spare: func(ctx context.Context) (bool, error) { return s.knows(ctx, email, from) }},
 		{key: "address:" + from, max: maxAddressFailures},
 	}
-	if err := s.throttle(ctx, limits); err != nil {
-		s.auditThrottled(ctx, entry, err)
+	leave, err := s.admit(ctx, entry, limits)
+	if err != nil {
 		return fleet.User{}, err
 	}
-
+	defer leave()
 	u, err := s.store.UserByEmail(ctx, email)
 	if err != nil && fleet.CodeOf(err) != fleet.CodeNotFound {
 		return fleet.User{}, err
@@ -136,38 +131,56 @@ func fold(action, key string) string {
 	return fmt.Sprintf("%s %s %d", action, key, fleet.AuditWindow())
 }
 
+// admit takes a place among those who wait to have their password looked at,
+// until leave is called. Those who are over a limit are turned away before, and
+// recorded: they must not keep places from others. It fails with a
+// *ThrottledError, ErrBusy, or what the store says.
+func (s *Service) admit(ctx context.Context, entry fleet.AuditEntry, limits []limit) (leave func(), err error) {
+	now := time.Now()
+	if err = s.over(ctx, limits, now, 1); err == nil {
+		if leave, err = s.enter(); err != nil {
+			return nil, err
+		}
+		if err = s.throttle(ctx, limits, now); err == nil {
+			return leave, nil
+		}
+		leave()
+	}
+	s.auditThrottled(ctx, entry, err)
+	return nil, err
+}
+
 // throttle counts the attempt as a failure before it is looked at, so that
 // many at once cannot slip past the limit; a success clears it.
-func (s *Service) throttle(ctx context.Context, limits []limit) error {
-	now := time.Now()
-	over := func(more int) error {
-		for _, l := range limits {
-			n, err := s.store.LoginFailures(ctx, l.key, now.Add(-throttleWindow))
-			if err != nil {
-				return err
-			}
-			if n+more <= l.max {
-				continue
-			}
-			spared := false
-			if l.spare != nil {
-				if spared, err = l.spare(ctx); err != nil {
-					return err
-				}
-			}
-			if !spared {
-				return &ThrottledError{RetryAfter: throttleWindow, key: l.key}
-			}
-		}
-		return nil
-	}
-	if err := over(1); err != nil {
-		return err
-	}
+func (s *Service) throttle(ctx context.Context, limits []limit, now time.Time) error {
 	for _, l := range limits {
 		if err := s.store.AddLoginFailure(ctx, l.key, now); err != nil {
 			return err
 		}
 	}
-	return over(0)
+	return s.over(ctx, limits, now, 0)
+}
+
+// over fails with a *ThrottledError if so many more attempts would be over one
+// of the limits.
+func (s *Service) over(ctx context.Context, limits []limit, now time.Time, more int) error {
+	for _, l := range limits {
+		n, err := s.store.LoginFailures(ctx, l.key, now.Add(-throttleWindow))
+		if err != nil {
+			return err
+		}
+		if n+more <= l.max {
+			continue
+		}
+		spared := false
+		if l.spare != nil {
+			if spared, err = l.spare(ctx); err != nil {
+				return err
+			}
+		}
+		if !spared {
+			return &ThrottledError{RetryAfter: throttleWindow, key: l.key}
+		}
+	}
+	return nil
 }

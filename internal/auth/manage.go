@@ -117,16 +117,12 @@ func (s *Service) ChangePassword(ctx context.Context, w http.ResponseWriter, u f
 		problems.Add("password", "must not be empty")
 		return problems.Err()
 	}
-	leave, err := s.enter()
+	limits := []limit{{key: "present:" + u.ID, max: maxPresentFailures}}
+	leave, err := s.admit(ctx, entry, limits)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	limits := []limit{{key: "present:" + u.ID, max: maxPresentFailures}}
-	if err := s.throttle(ctx, limits); err != nil {
-		s.auditThrottled(ctx, entry, err)
-		return err
-	}
 	right, err := VerifyPassword(ctx, u.PasswordHash, present)
 	if err != nil {
 		return err

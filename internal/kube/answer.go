@@ -62,7 +62,7 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 	}
 	req.Header.Set("Accept", "application/json")
 	if _, ok := into.(*nameList); ok {
-		req.Header.Set("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+		req.Header.Set("Accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json")
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")

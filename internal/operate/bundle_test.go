@@ -47,7 +47,10 @@ func (s *scripted) script(name fleet.StepName, do step) {
 	s.steps[name] = do
 }
 
-func (s *scripted) Do(ctx context.Context, r fleet.StepRequest, _ time.Duration) (fleet.StepResult, error) {
+func (s *scripted) Do(ctx context.Context, r fleet.StepRequest, slice time.Duration) (fleet.StepResult, error) {
+	if slice <= 0 && r.Step.Name == fleet.StepRollout {
+		return fleet.StepResult{}, nil // as every wait: without time to ask it is not done yet
+	}
 	s.mu.Lock()
 	s.done = append(s.done, r)
 	do := s.steps[r.Step.Name]

@@ -76,6 +76,18 @@ func TestARefusalOfTheCredentialThatLastsIsTheEnd(t *testing.T) {
 	}
 }
 
+// A step that only waits answers that it is not done when it has no time to ask.
+func TestARefusalThatOutlastsASliceIsTheEnd(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.Operator = b.another(func(o *operate.Options) { o.RefusedFor, o.Slice = 2*time.Second, 100*time.Millisecond })
+	b.adapter.script(fleet.StepRollout, fails(refusals[0]))
+	b.deploy("web")
+	if op := b.ends(fleet.OperationFailed); op.Failure.Reason != fleet.ReasonForbidden {
+		t.Errorf("failure %+v", op.Failure)
+	}
+}
+
 func TestB25CancelEndsTheWaitForARight(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

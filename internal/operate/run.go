@@ -116,6 +116,7 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			if err := r.askAgain(ctx, step, failed, result); err != nil {
 				return 0, err
 			}
+			until = time.Now().Add(r.Slice) // without time to ask, the answer would be that it is not done yet
 		case errors.As(err, &failed):
 			return 0, r.fail(ctx, failed, result)
 		case r.wanted.Err() != nil:

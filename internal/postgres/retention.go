@@ -22,7 +22,8 @@ const invitesKept = 7 * 24 * time.Hour
 const endedInvitesKept = 90 * 24 * time.Hour
 
 // endedSessionsKept is far longer than a request may last: one that began
-// before its session ended must still find that it has.
+// before its session ended must still find that it has. From where an account
+// was signed in is remembered thirty times as long (see SessionAddresses).
 const endedSessionsKept = 24 * time.Hour
 
 // retentionLock is "retain" as bytes: one process at a time removes.
@@ -86,7 +87,9 @@ func (db *DB) RemoveOld(ctx context.Context, keep fleet.Retention) (removed flee
 			) SELECT count(*), count(*) FROM gone`},
 		{endedSessionsKept, removedRows, new(int64), `
 			WITH gone AS (
-				DELETE FROM sessions WHERE token IN (SELECT token FROM sessions WHERE expiry < $1 ORDER BY expiry LIMIT $2) RETURNING 1
+				DELETE FROM sessions WHERE token IN (
+					SELECT token FROM sessions WHERE expiry < $1 AND (user_id IS NULL OR expiry < $1::timestamptz - interval '29 days')
+					ORDER BY expiry LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING 1
 			) SELECT count(*), count(*) FROM gone`},
 	} {
 		if step.kept == 0 {

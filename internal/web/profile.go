@@ -45,6 +45,9 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	case errors.As(err, &throttled):
 		retryAfter(w, err)
 		return s.profilePage(w, r, http.StatusTooManyRequests, ui.Form{Error: sentence(err.Error())})
+	case errors.Is(err, auth.ErrBusy):
+		retryAfter(w, err)
+		return s.profilePage(w, r, http.StatusServiceUnavailable, ui.Form{Error: auth.ErrBusy.Message + " " + auth.ErrBusy.Remedy})
 	case fleet.CodeOf(err) == fleet.CodeInvalid:
 		return s.profilePage(w, r, http.StatusUnprocessableEntity, shownForm(form, err))
 	case err != nil:

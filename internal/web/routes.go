@@ -132,7 +132,7 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 		}
 		r, err := s.admit(w, r, known, least)
 		if err == nil {
-			err = s.admitAgain(r, least)
+			err = s.admitAgain(r, route, least)
 		}
 		if err == nil {
 			if timeout > 0 {

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"portolan/internal/auth"
@@ -73,8 +75,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, known bool, least
 
 // admitAgain asks a second time, once the whole of a form is there. Its sender
 // decides how long that takes, and may have lost the right to it meanwhile.
-func (s *Server) admitAgain(r *http.Request, least fleet.Role) error {
-	if r.Method != http.MethodPost || r.ContentLength == 0 || least == open {
+func (s *Server) admitAgain(r *http.Request, route string, least fleet.Role) error {
+	if !strings.HasPrefix(route, http.MethodPost) || r.ContentLength == 0 || least == open {
 		return nil
 	}
 	if err := parseForm(r); err != nil {
@@ -85,7 +87,7 @@ func (s *Server) admitAgain(r *http.Request, least fleet.Role) error {
 	}
 	user, err := s.Auth.Recheck(r.Context())
 	if err != nil {
-		return err
+		return cmp.Or(r.Context().Err(), err)
 	}
 	visitOf(r.Context()).user = user
 	if !user.Role.Includes(least) {
