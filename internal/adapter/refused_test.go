@@ -70,6 +70,7 @@ func TestARefusalOfPodsIsFinalOnlyAfterItHasLasted(t *testing.T) {
 		"in its last words":          {[]corev1.Event{event("FailedCreate", webhook, 0, 1), event("FailedCreate", "(combined from similar events): Error creating: "+quota, 2, 10)}, nil, 12, quota},
 		"no try comes at all":        {[]corev1.Event{event("FailedCreate", quota, 0, 3)}, nil, 70, quota},
 		"it was mended":              {[]corev1.Event{event("FailedCreate", webhook, 0, 12), event("SuccessfulCreate", "made", 13, 13)}, []int{13}, 40, ""},
+		"it was mended long ago":     {[]corev1.Event{event("FailedCreate", webhook, 0, 12), event("SuccessfulCreate", "made", 13, 13)}, []int{13}, 100, ""},
 		"something was made":         {[]corev1.Event{event("FailedCreate", quota, 0, 20), event("SuccessfulCreate", "made", 15, 15)}, []int{15}, 40, ""},
 		"a pod was made in silence":  {[]corev1.Event{event("FailedCreate", quota, 0, 20)}, []int{15}, 40, ""},
 		"and then it was refused on": {[]corev1.Event{event("FailedCreate", quota, 0, 26), event("SuccessfulCreate", "made", 15, 15)}, []int{15}, 40, quota},

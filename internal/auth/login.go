@@ -66,8 +66,8 @@ type limit struct {
 }
 
 // Login returns the user whose password it is. It fails with ErrCredentials, a
-// *ThrottledError, ErrBusy, or what the store says. Accounts that exist, do not exist
-// and are disabled answer alike and take the same time.
+// *ThrottledError, ErrBusy, or what the store says. Accounts that exist, do not
+// exist and are disabled answer alike and take the same time.
 func (s *Service) Login(ctx context.Context, email, password, address string) (fleet.User, error) {
 	email, ok := fleet.CleanEmail(email)
 	if !ok {

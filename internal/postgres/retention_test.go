@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -135,8 +136,18 @@ func TestEndedSessionsAreRemovedLater(t *testing.T) {
 	b := setup(t)
 	b.exec(`INSERT INTO sessions (token, data, expiry, ended) VALUES ('long ago', '', now() - interval '25 hours', true),
 		('never ended', '', now() - interval '25 hours', false), ('just now', '', now(), true), ('open', '', now() + interval '1 hour', false)`)
+	u := aUser("owner@example.com")
+	b.must(b.CreateUser(t.Context(), u, false, fleet.AuditEntry{}))
+	b.exec(`INSERT INTO sessions (token, data, expiry, user_id, address) VALUES ('last month', '', now() - interval '31 days', $1, '203.0.113.1'),
+		('last week', '', now() - interval '7 days', $1, '203.0.113.7')`, u.ID)
 	_, err := b.RemoveOld(t.Context(), fleet.Retention{})
 	b.must(err)
+	known, err := b.SessionAddresses(t.Context(), u.Email)
+	b.must(err)
+	if !slices.Equal(known, []string{"203.0.113.7"}) {
+		t.Errorf("the account was signed in from %v", known)
+	}
+	b.exec(`DELETE FROM sessions WHERE token = 'last week'`)
 	if n := b.number(`SELECT count(*) FROM sessions WHERE token IN ('just now', 'open')`); n != 2 || b.number(`SELECT count(*) FROM sessions`) != 2 {
 		t.Errorf("%d of the two are left, of %d", n, b.number(`SELECT count(*) FROM sessions`))
 	}

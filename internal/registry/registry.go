@@ -91,7 +91,7 @@ type TestRequest struct {
 	PinnedUID       string
 	Deadline        time.Duration
 	// Yield, if not nil, is called before each piece of a test that nobody waits
-	// for, and returns when nobody waits for anything else. Such a test asks
+	// for, and lets people's pages go first for a moment. Such a test asks
 	// little.
 	Yield func(context.Context)
 }

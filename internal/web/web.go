@@ -50,7 +50,8 @@ type Options struct {
 	// Recheck is how old the answer may be to whether a reader may read when a
 	// stream or an export sends the next of it; 0 = 5 s. What is sent may then
 	// take as long as Patience, so that both together are the longest that
-	// anything reaches somebody who has lost the right to it. Ping is how often a silent stream shows that it lives; 0 = 12 s.
+	// anything reaches somebody who has lost the right to it. Ping is how often
+	// a silent stream shows that it lives; 0 = 12 s.
 	Recheck, Ping time.Duration
 	// Patience is how long a reader of a stream or an export may take nothing
 	// of what is sent before it is cut off; 0 = 10 s.
