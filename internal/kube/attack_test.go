@@ -3,6 +3,7 @@ package kube_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -42,6 +43,32 @@ func newAPI(t *testing.T, answer http.HandlerFunc) *apiStandIn {
 func (a *apiStandIn) port() string { return a.url[strings.LastIndex(a.url, ":")+1:] }
 
 func denied(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }
+
+// newHangingUp knows whoever asks, and ends the connection after each answer. It
+// speaks HTTP/1.1, where the client learns of that end with the answer.
+func newHangingUp(t *testing.T) *apiStandIn {
+	t.Helper()
+	a := &apiStandIn{ca: testCA(t)}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.heard.Add(1)
+		hangUp(w, r)
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{a.ca.pair(t, time.Now().Add(90*24*time.Hour), "127.0.0.1", "api.example")}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	a.url = server.URL
+	return a
+}
+
+func hangUp(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Type", "application/json")
+	if strings.HasSuffix(r.URL.Path, "/selfsubjectreviews") {
+		_, _ = io.WriteString(w, `{"kind":"SelfSubjectReview","status":{"userInfo":{"username":"me"}}}`)
+		return
+	}
+	w.WriteHeader(http.StatusUnauthorized)
+}
 
 // ran tests a kubeconfig with what the form allows.
 func ran(t *testing.T, opts kube.Options, raw string, allows fleet.Allowances) fleet.ConnectionTest {
@@ -125,6 +152,16 @@ func TestAttack03RebindingName(t *testing.T) {
 	test := ran(t, rebinding, raw, fleet.Allowances{})
 	check(t, test, fleet.StageResolve, fleet.CheckOK, "127.0.0.1")
 	check(t, test, fleet.StageConnect, fleet.CheckFailed, "169.254.169.254", "link-local")
+
+	// The same for a test whose connection has ended, so that it needs another.
+	short := newHangingUp(t)
+	turning := kube.Options{Policy: kube.AddressPolicy{Resolver: names(t, "127.0.0.1", "127.0.0.1", "169.254.169.254")}}
+	test = ran(t, turning, kubeconfigFor("https://api.example:"+short.port(), "    certificate-authority-data: "+b64(short.ca.pem)+"\n", tokenUser), fleet.Allowances{})
+	check(t, test, fleet.StageAuthenticate, fleet.CheckOK, "me")
+	check(t, test, fleet.StageVersion, fleet.CheckFailed, "link-local")
+	if n := short.heard.Load(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
 
 	// The same for a client that had a connection and needs another.
 	later := kube.Options{Policy: kube.AddressPolicy{Resolver: names(t, "127.0.0.1", "169.254.169.254")}}
@@ -264,7 +301,7 @@ func TestAttack03Proxy(t *testing.T) {
 	check(t, test, fleet.StageConnect, fleet.CheckOK, "through the proxy "+httpProxy)
 	check(t, test, fleet.StageTLS, fleet.CheckOK)
 	check(t, test, fleet.StageAuthenticate, fleet.CheckFailed, "401")
-	if http.Load() < 2 || a.heard.Load() == 0 { // the test's own connection, and the client's
+	if http.Load() != 1 || a.heard.Load() == 0 { // who has made the handshake is asked
 		t.Errorf("%d tunnels, %d requests", http.Load(), a.heard.Load())
 	}
 	for _, c := range test.Checks {
@@ -273,8 +310,14 @@ func TestAttack03Proxy(t *testing.T) {
 		}
 	}
 	check(t, ran(t, opts, through(a.url, "socks5://"+socksProxy), allowed), fleet.StageAuthenticate, fleet.CheckFailed, "401")
-	if socks.Load() < 2 {
+	if socks.Load() != 1 {
 		t.Errorf("%d tunnels by SOCKS", socks.Load())
+	}
+	short := newHangingUp(t)
+	check(t, ran(t, opts, kubeconfigFor(short.url, "    certificate-authority-data: "+b64(short.ca.pem)+"\n    proxy-url: http://me:s3cr3t@"+httpProxy+"\n", tokenUser), allowed),
+		fleet.StageVersion, fleet.CheckFailed, "401")
+	if http.Load() != 3 || short.heard.Load() != 2 { // each further connection goes the same way
+		t.Errorf("%d tunnels, %d requests", http.Load(), short.heard.Load())
 	}
 
 	check(t, ran(t, opts, through(a.url, "http://"+httpProxy), allowed), fleet.StageConnect, fleet.CheckFailed, "refuses to connect: 407")

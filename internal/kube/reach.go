@@ -217,16 +217,16 @@ func (r *run) handshake(ctx context.Context) outcome {
 		config.ServerName = r.host
 	}
 	config.NextProtos = []string{"h2", "http/1.1"}
+	r.tlsConfig = config
 	ctx, cancel := r.share(ctx)
 	defer cancel()
 	conn := tls.Client(r.conn, config)
-	defer func() {
-		conn.Close()
-		r.conn = nil
-	}()
+	r.conn = nil
 	if err := conn.HandshakeContext(ctx); err != nil {
+		conn.Close()
 		return r.insecure(err, config.ServerName)
 	}
+	r.greeted.Store(conn)
 	state := conn.ConnectionState()
 	if config.InsecureSkipVerify {
 		return warned("Put the cluster's certificate-authority-data into the kubeconfig in place of insecure-skip-tls-verify.",

@@ -2,11 +2,13 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -136,7 +138,9 @@ type run struct {
 	recipe     cloud.Recipe // of the credential; nil = the kubeconfig holds it itself
 	host, port string
 	way        way
-	conn       net.Conn // from connect to tls
+	conn       net.Conn                 // from connect to tls
+	tlsConfig  *tls.Config              // of every connection
+	greeted    atomic.Pointer[tls.Conn] // from tls to the first request, which is sent on it
 	base       *http.Transport
 	client     *http.Client
 	absent     map[string]bool // namespaces that deploy would have to make
@@ -155,6 +159,9 @@ func (r *run) waited() string { return seconds(time.Since(r.began).Round(100 * t
 func (r *run) close() {
 	if r.conn != nil {
 		r.conn.Close()
+	}
+	if conn := r.greeted.Swap(nil); conn != nil {
+		conn.Close()
 	}
 	if r.base != nil {
 		r.base.CloseIdleConnections()
