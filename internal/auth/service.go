@@ -22,7 +22,7 @@ var ErrNobody = errors.New("nobody is signed in")
 type Options struct {
 	Store Store
 	// Sessions keeps the sessions; nil in commands that serve no page.
-	Sessions scs.Store
+	Sessions SessionStore
 	// Secure marks the session cookie for TLS only. It is for addresses that
 	// browsers reach by https: on plain http they would drop the cookie.
 	Secure bool

@@ -32,10 +32,10 @@ const (
 	keyNotice  = "notice"
 )
 
-func newManager(store scs.Store, secure bool) *scs.SessionManager {
+func newManager(store SessionStore, secure bool) *scs.SessionManager {
 	m := scs.New()
 	if store != nil {
-		m.Store = store
+		m.Store = finder{store}
 	}
 	m.Lifetime, m.IdleTimeout = absoluteLife, idleLife
 	m.HashTokenInStore = true // a dump of the database opens no session
@@ -44,6 +44,27 @@ func newManager(store scs.Store, secure bool) *scs.SessionManager {
 	m.Cookie.SameSite = http.SameSiteLaxMode
 	m.Cookie.Secure = secure
 	return m
+}
+
+// finder lets the one question that every page begins with bring both the
+// session and its user.
+type finder struct{ SessionStore }
+
+type foundKey struct{}
+
+// FindCtx finds a session for the library, and puts its user where load has made
+// room in ctx.
+func (f finder) FindCtx(ctx context.Context, tokenHash string) ([]byte, bool, error) {
+	data, u, found, err := f.FindWithUser(ctx, tokenHash)
+	if room, ok := ctx.Value(foundKey{}).(*fleet.User); ok {
+		*room = u
+	}
+	return data, found, err
+}
+
+// load returns ctx with the session of the token and its user.
+func (s *Service) load(ctx context.Context, token string) (context.Context, error) {
+	return s.manager.Load(context.WithValue(ctx, foundKey{}, new(fleet.User)), token)
 }
 
 // Client is where a request comes from.
@@ -61,30 +82,28 @@ func (s *Service) Attach(r *http.Request, c Client) (*http.Request, error) {
 	if c, err := r.Cookie(CookieName); err == nil {
 		token = c.Value
 	}
-	ctx, err := s.manager.Load(context.WithValue(r.Context(), clientKey{}, c), token)
+	ctx, err := s.load(context.WithValue(r.Context(), clientKey{}, c), token)
 	if err != nil {
 		return r, err
 	}
 	return r.WithContext(ctx), nil
 }
 
-// Authenticate returns the person whose session is in the context, as the
-// users' table has them now, or ErrNobody.
+// Authenticate returns the person whose session is in the context, as the users'
+// table had them when the session was read, or ErrNobody.
 func (s *Service) Authenticate(ctx context.Context) (fleet.User, error) {
 	id := s.manager.GetString(ctx, keyUser)
 	if id == "" {
 		return fleet.User{}, ErrNobody
 	}
-	u, err := s.store.UserByID(ctx, id)
+	u, _ := ctx.Value(foundKey{}).(*fleet.User)
 	switch {
-	case fleet.CodeOf(err) == fleet.CodeNotFound:
+	case u == nil || u.ID != id:
 		return fleet.User{}, ErrNobody
-	case err != nil:
-		return fleet.User{}, err
 	case u.Disabled || u.Epoch != s.manager.GetInt64(ctx, keyEpoch):
 		return fleet.User{}, ErrNobody
 	}
-	return u, nil
+	return *u, nil
 }
 
 // Recheck is Authenticate with the session read anew, for requests that last:
@@ -97,7 +116,7 @@ func (s *Service) Recheck(ctx context.Context) (fleet.User, error) {
 	fresh, cancel := context.WithTimeout(context.Background(), recheckTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	fresh, err := s.manager.Load(fresh, token)
+	fresh, err := s.load(fresh, token)
 	if err != nil {
 		return fleet.User{}, err
 	}

@@ -4,8 +4,18 @@ import (
 	"context"
 	"time"
 
+	"github.com/alexedwards/scs/v2"
+
 	"portolan/internal/fleet"
 )
+
+// SessionStore keeps the sessions for the session library.
+type SessionStore interface {
+	scs.Store
+	// FindWithUser is Find with the user who has signed in in the session,
+	// disabled or not; the zero User where nobody has.
+	FindWithUser(ctx context.Context, tokenHash string) (data []byte, u fleet.User, found bool, err error)
+}
 
 // Store keeps users, and what throttles guesses.
 type Store interface {

@@ -45,13 +45,13 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, known bool, least
 	if !done && r.URL.Path != "/setup" {
 		return r, redirectError("/setup")
 	}
+	visitOf(r.Context()).asked = time.Now()
 	r, err = s.Auth.Attach(r, auth.Client{
 		Address: visitOf(r.Context()).address, Agent: clip(r.UserAgent(), 300), Secure: s.byTLS(r),
 	})
 	if err != nil {
 		return r, err
 	}
-	visitOf(r.Context()).asked = time.Now()
 	user, err := s.Auth.Authenticate(r.Context())
 	switch {
 	case errors.Is(err, auth.ErrNobody):
