@@ -49,8 +49,9 @@ func (o ParseOptions) field() string {
 // Kubeconfig is a kubeconfig that has been read, and of which at least one
 // context can be used.
 type Kubeconfig struct {
-	doc  *document
-	opts ParseOptions
+	doc    *document
+	opts   ParseOptions
+	chosen *credential // of the context of opts
 }
 
 // Hash returns the hex SHA-256 of a kubeconfig's bytes, by which changes of it
@@ -70,8 +71,8 @@ func Parse(raw []byte, opts ParseOptions) (*Kubeconfig, error) {
 		return nil, refused.at(opts.field())
 	}
 	k := &Kubeconfig{doc: doc, opts: opts}
-	if _, err := k.RESTConfig(opts.Context); err != nil {
-		return nil, err
+	if k.chosen, refused = k.credential(opts.Context); refused != nil {
+		return nil, refused.at(opts.field())
 	}
 	return k, nil
 }
@@ -279,8 +280,11 @@ func (k *Kubeconfig) Facts(context string) fleet.CredentialFacts {
 	return cred.facts()
 }
 
-// credential checks everything a context leads to.
+// credential checks everything a context leads to. The result is not changed.
 func (k *Kubeconfig) credential(context string) (*credential, *refusal) {
+	if k.chosen != nil && context == k.opts.Context {
+		return k.chosen, nil
+	}
 	r, refused := k.doc.resolve(context)
 	if refused != nil {
 		return nil, refused
