@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -17,9 +18,10 @@ import (
 
 // benchRegistry tests a thousand clusters, ten of them black-holed, while people
 // read the list of them, and then removes them again. Behind all of them is one
-// API server, on the same processors.
+// API server, on the same processors. Quiet times and tests take turns: how fast
+// such a machine answers drifts by more than what is looked for.
 func benchRegistry(b *testing.B, x *bench) {
-	const clusters, holes, limit = 1000, 10, time.Minute
+	const clusters, holes, limit, rounds = 1000, 10, time.Minute, 3
 	metrics := freeAddress(b)
 	p := installation(b, map[string]string{
 		"PORTOLAN_DATABASE_URL": postgrestest.URL(b), "PORTOLAN_METRICS_LISTEN": metrics, "PORTOLAN_TEST_INTERVAL": "1h",
@@ -37,20 +39,29 @@ func benchRegistry(b *testing.B, x *bench) {
 	f.register(b, clusters, holes)
 	f.testAll(b) // so that the pages before show as much as those meanwhile
 	f.readList(b, 40)
-	quiet := f.readList(b, 1250)
+	var took time.Duration
+	var quiet, during, spread []time.Duration
+	rest := func() {
+		pages := f.readList(b, 2000)
+		quiet, spread = append(quiet, pages...), append(spread, percentile(pages, 0.99))
+	}
 	before := f.figures(b, 0)
-	took, during := f.readMeanwhile(b)
+	for range rounds {
+		rest()
+		t, pages := f.readMeanwhile(b)
+		took, during = max(took, t), append(during, pages...)
+	}
 	after := f.figures(b, before.goroutines)
-	quiet = append(quiet, f.readList(b, 1250)...) // as many as meanwhile, and on both sides of it: the machine's speed drifts
+	rest()
 	was, is := percentile(quiet, 0.99), percentile(during, 0.99)
 	x.report(b, line{
-		what:     fmt.Sprintf("all of %d clusters tested, %d black-holed", clusters, holes),
+		what:     fmt.Sprintf("all of %d clusters tested, %d black-holed, the longest of %d times", clusters, holes, rounds),
 		measured: fmt.Sprintf("%d passed, %d failed; goroutines %d before, %d after; RSS %.0f and %.0f MiB", f.passed, f.failed, before.goroutines, after.goroutines, before.rss, after.rss),
 		result:   fmt.Sprintf("%.1f s", took.Seconds()), aim: "≤ 60 s", met: took <= limit && f.passed == clusters-holes && f.failed == holes,
 	}, map[string]float64{"tested-s": took.Seconds()})
 	x.report(b, line{
 		what:     "page of 50 of the clusters meanwhile",
-		measured: fmt.Sprintf("p99 %s of %d pages before and after, %s of %d meanwhile", ms(was), len(quiet), ms(is), len(during)),
+		measured: fmt.Sprintf("p99 %s of %d pages in quiet times (%s to %s in the single ones), %s of %d meanwhile", ms(was), len(quiet), ms(slices.Min(spread)), ms(slices.Max(spread)), ms(is), len(during)),
 		result:   fmt.Sprintf("%.2f", float64(is)/float64(was)), aim: "≤ 1.1", met: float64(is) <= 1.1*float64(was),
 	}, map[string]float64{"clusters-p99-ms": millis(is), "clusters-quiet-p99-ms": millis(was)})
 
