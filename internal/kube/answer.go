@@ -67,7 +67,7 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := r.client.Do(req)
+	resp, err := r.do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (r *run) silent(err error) outcome {
 		return failed(told.Remedy, "%s", told.Message)
 	case errors.Is(err, errRefusedAddress), errors.As(err, &dial) && dial.Op == "dial":
 		return r.unreachable(err)
-	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls"):
+	case errors.As(err, &alert), strings.Contains(err.Error(), remoteAlert):
 		return failed("A load balancer or proxy before the API server may want another client certificate.", "%s broke off the TLS connection: %s.", at, alertText(err))
 	case timedOut(err), errors.Is(err, context.Canceled):
 		return failed("The API server, or what it depends on (etcd, a webhook), hangs; or a proxy before it has lost it. Look into its log.",
@@ -167,7 +167,8 @@ func (r *run) silent(err error) outcome {
 	case errors.Is(err, errNotKubernetes):
 		return failed("Check the server in the kubeconfig, its port and its path.", "What answers at %s is not a Kubernetes API server.", at)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		strings.Contains(err.Error(), "connection lost"), strings.Contains(err.Error(), "GOAWAY"):
+		strings.Contains(err.Error(), "connection lost"), strings.Contains(err.Error(), "GOAWAY"),
+		strings.Contains(err.Error(), "could not be established"), strings.Contains(err.Error(), "closed idle connection"):
 		return failed("The API server, or a proxy before it, may be restarting: try again.", "%s closed the connection before it answered.", at)
 	default:
 		return failed("Check that the port is that of the API server.", "%s did not answer in a way that could be understood.", at)

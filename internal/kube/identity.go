@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
@@ -68,7 +69,7 @@ func (r *run) authenticate(ctx context.Context) outcome {
 
 // dialTLS connects for a request. The first is sent to whom the handshake has
 // already been made with: one handshake is a good part of what a test costs both
-// sides, and so nobody else than has just been checked gets the credential.
+// sides.
 func (r *run) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
 	if conn := r.greeted.Swap(nil); conn != nil {
 		return conn, nil
@@ -77,7 +78,55 @@ func (r *run) dialTLS(ctx context.Context, network, address string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return tls.Client(conn, r.tlsConfig), nil // the transport makes the handshake
+	secure := tls.Client(conn, r.tlsConfig)
+	ctx, cancel := context.WithTimeout(ctx, TLSTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// do sends a request. Nobody has read the connection of the handshake until then,
+// and the other side may have ended it meanwhile, saying why: a new one tells
+// that, or serves.
+func (r *run) do(req *http.Request) (*http.Response, error) {
+	greeted := r.greeted.Load() != nil
+	resp, err := r.client.Do(req)
+	if err == nil || !greeted || r.greeted.Load() != nil || req.Context().Err() != nil || timedOut(err) {
+		return resp, err
+	}
+	again := req.Clone(req.Context())
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	if resp, err = r.client.Do(again); err != nil {
+		err = r.alerted(req.Context(), err)
+	}
+	return resp, err
+}
+
+// alertTime is how long a connection may take to be ended with an alert.
+const alertTime = time.Second
+
+// alerted returns the alert with which the other side ends a connection that asks
+// nothing, or err if it sends none. A refused client certificate is told after the
+// handshake, and whoever sends a request meanwhile may hear that the connection
+// is closed instead.
+func (r *run) alerted(ctx context.Context, err error) error {
+	conn, refused := r.dialTLS(ctx, "tcp", net.JoinHostPort(r.host, r.port))
+	if refused != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(alertTime))
+	if _, told := conn.Read(make([]byte, 1)); told != nil && strings.Contains(told.Error(), remoteAlert) {
+		return told
+	}
+	return err
 }
 
 var forbiddenUser = regexp.MustCompile(`User "([^"]{1,200})" cannot`)

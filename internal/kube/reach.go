@@ -263,7 +263,7 @@ func (r *run) insecure(err error, name string) outcome {
 		return r.foreignCertificate(err)
 	case errors.As(err, &unverified):
 		return failed("Compare the kubeconfig's certificate-authority-data with the cluster's.", "The API server's certificate is not acceptable: %s.", plain(unverified.Err.Error(), 160))
-	case errors.As(err, &alert), strings.Contains(err.Error(), "remote error: tls"):
+	case errors.As(err, &alert), strings.Contains(err.Error(), remoteAlert):
 		return failed("A load balancer or proxy before the API server may want another name or another client certificate.", "%s broke off the TLS handshake: %s.", at, alertText(err))
 	case timedOut(err):
 		return failed("Something accepts connections on that port but is no TLS server, or a load balancer has no healthy API server behind it.",
@@ -274,6 +274,9 @@ func (r *run) insecure(err error, name string) outcome {
 		return failed("Check that the port is that of the API server.", "The TLS handshake with %s failed.", at)
 	}
 }
+
+// remoteAlert begins how crypto/tls tells the alerts of the other side.
+const remoteAlert = "remote error: tls"
 
 func alertText(err error) string {
 	text := err.Error()

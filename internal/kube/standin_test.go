@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"io"
 	"log"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +123,12 @@ func TestConnectionFaults(t *testing.T) {
 		"another name": {func(t *testing.T) string {
 			return serveTLS(t, ca.pair(t, later, "api.example.com", "10.1.2.3"), http.NotFound)
 		}, tokenUser, fleet.StageTLS, []string{"not for 127.0.0.1", "api.example.com, 10.1.2.3", "tls-server-name"}},
+		"a client certificate wanted": {func(t *testing.T) string { return wantingCertificates(t, good, "h2") },
+			tokenUser, fleet.StageAuthenticate, []string{"broke off the TLS connection", "certificate required", "another client certificate"}},
+		"a client certificate wanted, HTTP/1.1": {func(t *testing.T) string { return wantingCertificates(t, good, "http/1.1") },
+			tokenUser, fleet.StageAuthenticate, []string{"broke off the TLS connection", "certificate required", "another client certificate"}},
+		"ends after each handshake": {func(t *testing.T) string { return endingConnections(t, good, 1000) }, tokenUser, fleet.StageAuthenticate, []string{"closed the connection before it answered"}},
+		"ends after one handshake":  {func(t *testing.T) string { return endingConnections(t, good, 1) }, tokenUser, fleet.StageAuthenticate, []string{"does not accept the credential", "401"}},
 		"no HTTP answer": {func(t *testing.T) string {
 			release := make(chan struct{})
 			url := serveTLS(t, good, func(_ http.ResponseWriter, r *http.Request) {
@@ -164,6 +172,36 @@ func TestConnectionFaults(t *testing.T) {
 			t.Logf("%s: %s %s", failed.Stage, failed.Message, failed.Remedy)
 		})
 	}
+}
+
+// wantingCertificates is a front end that lets nobody in without a client
+// certificate, which TLS 1.3 tells only after the handshake.
+func wantingCertificates(t *testing.T, cert tls.Certificate, protocol string) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAnyClientCert, NextProtos: []string{protocol}}
+	server.EnableHTTP2 = protocol == "h2"
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// endingConnections ends so many connections after their handshake, and answers
+// 401 to a request on a later one.
+func endingConnections(t *testing.T, cert tls.Certificate, n int64) string {
+	t.Helper()
+	var seen atomic.Int64
+	return "https://" + raw(t, func(c net.Conn) {
+		secure := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
+		defer secure.Close()
+		if secure.Handshake() != nil || seen.Add(1) <= n {
+			return
+		}
+		if _, err := http.ReadRequest(bufio.NewReader(secure)); err == nil {
+			_, _ = io.WriteString(secure, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
 }
 
 func clientCert(t *testing.T, ca *authority, until time.Time) string {
