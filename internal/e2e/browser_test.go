@@ -200,10 +200,12 @@ func (s *surfer) size(width, height int64) {
 	s.do("resize", chromedp.EmulateViewport(width, height))
 }
 
+// scheme chooses light or dark, without the passage from one to the other, in
+// which a picture would show neither.
 func (s *surfer) scheme(name string) {
 	s.t.Helper()
 	_, err := chromedp.Call(s.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}},
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 	})
 	if err != nil {
 		s.t.Fatal(err)
