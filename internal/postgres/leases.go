@@ -18,7 +18,7 @@ func (db *DB) Lease(ctx context.Context, holder string, ttl time.Duration) ([]fl
 		WatchedNamespaces []string
 	}
 	var rows []row
-	err := db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		// In the order of the ids, so that two observers never wait for each other.
 		if _, err := tx.Exec(ctx, `
 			INSERT INTO observer_leases AS l (cluster_id, holder, expires_at)

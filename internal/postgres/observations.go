@@ -65,7 +65,8 @@ func loadObservation(ctx context.Context, q querier, workloadID string) (*fleet.
 // ended since, whose last step may have seen what is newer. An observation of a
 // workload that is gone is dropped.
 func (db *DB) SaveObservation(ctx context.Context, holder string, o fleet.Observation, ended int64) error {
-	err := db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
+	defer db.phases.outdate()
+	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		if exists, err := lockWorkload(ctx, tx, o.WorkloadID); err != nil || !exists {
 			return err
 		}

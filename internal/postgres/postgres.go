@@ -104,17 +104,6 @@ func (db *DB) inTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, db.pool, do)
 }
 
-// inBackgroundTx is inTx for what nobody waits for.
-func (db *DB) inBackgroundTx(ctx context.Context, do func(tx pgx.Tx) error) error {
-	defer func() {
-		db.phases.outdate()
-		db.nav.outdate()
-		db.tiles.outdate()
-		db.names.outdate()
-	}()
-	return pgx.BeginFunc(ctx, db.pool, do)
-}
-
 // changed is called after what the kept counts count may have changed.
 func (db *DB) changed() {
 	db.phases.forget()

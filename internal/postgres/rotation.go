@@ -46,7 +46,7 @@ func (db *DB) TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.S
 			UPDATE connection_tests SET trial = false, credential_mode = $2 WHERE id = $1`, trial.ID, c.CredentialMode); err != nil {
 			return err
 		}
-		if err := saveTest(ctx, tx, trial); err != nil {
+		if _, err := saveTest(ctx, tx, trial); err != nil {
 			return err
 		}
 		return insertAudit(ctx, tx, audit)

@@ -61,7 +61,7 @@ func (r testRow) test() fleet.ConnectionTest {
 // process died) is closed as failed first. Until SaveTest stores its end, or a
 // person changes what it is about, the cluster stays due for a test.
 func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, err error) {
-	err = db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		if err := closeDeadTest(ctx, tx, t.ClusterID); err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
 // DropTest forgets a running test that its process cannot end. The cluster
 // stays due for one.
 func (db *DB) DropTest(ctx context.Context, t fleet.ConnectionTest) error {
-	return wrap("drop test", db.inBackgroundTx(ctx, func(tx pgx.Tx) error {
+	return wrap("drop test", pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM connection_tests WHERE id = $1 AND state = 'running'`, t.ID); err != nil {
 			return err
 		}
@@ -136,33 +136,45 @@ func (db *DB) DropTest(ctx context.Context, t fleet.ConnectionTest) error {
 // a test, and keeps the newest 50 of the cluster. A test that has ended, or
 // whose cluster is gone, is CodeConflict.
 func (db *DB) SaveTest(ctx context.Context, t fleet.ConnectionTest) error {
-	inTx := db.inBackgroundTx
-	if t.Watched && t.State != fleet.TestRunning { // only its end changes what is counted
-		inTx = db.inTx
+	counts := false
+	err := pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) (err error) {
+		counts, err = saveTest(ctx, tx, t)
+		return err
+	})
+	switch {
+	case counts && t.Watched:
+		db.tiles.forget()
+	case counts:
+		db.tiles.outdate()
 	}
-	return wrap("save test", inTx(ctx, func(tx pgx.Tx) error { return saveTest(ctx, tx, t) }))
+	return wrap("save test", err)
 }
 
-func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
+// saveTest is SaveTest in tx. counts is true where it changes what the clusters
+// are counted by, which the tests of a healthy fleet never do.
+func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) (counts bool, err error) {
 	if t.State == fleet.TestRunning {
 		t.FinishedAt = time.Time{}
 	} else if t.FinishedAt.IsZero() {
 		t.FinishedAt = time.Now().UTC()
 	}
 	if err := updateTest(ctx, tx, t); err != nil {
-		return err
+		return false, err
 	}
 	if t.State != fleet.TestRunning && !t.Trial {
 		// A result of another configuration than the present one leaves the
 		// cluster due, if it was. The credential's end is that of Status.Credential:
 		// the test tells it only where the credential itself has said nothing.
-		if _, err := tx.Exec(ctx, `
-			UPDATE clusters SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5,
-				credential_ends_at = CASE WHEN fingerprint = $4 AND credential = '{}' THEN $6 ELSE credential_ends_at END,
-				test_wanted = test_wanted AND fingerprint <> $4
-			WHERE id = $1 AND coalesce(test_id, 0) < $2`,
-			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)); err != nil {
-			return err
+		err := tx.QueryRow(ctx, `
+			UPDATE clusters c SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5,
+				credential_ends_at = CASE WHEN c.fingerprint = $4 AND c.credential = '{}' THEN $6 ELSE c.credential_ends_at END,
+				test_wanted = c.test_wanted AND c.fingerprint <> $4
+			FROM (SELECT id, standing, credential_ends_at FROM clusters WHERE id = $1 FOR UPDATE) was
+			WHERE c.id = was.id AND coalesce(c.test_id, 0) < $2
+			RETURNING c.standing <> was.standing OR c.credential_ends_at IS DISTINCT FROM was.credential_ends_at`,
+			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)).Scan(&counts)
+		if err != nil && !absent(err) {
+			return false, err
 		}
 		// The tests that pin the identity stay, however many have failed since.
 		if _, err := tx.Exec(ctx, `
@@ -172,10 +184,10 @@ func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
 				SELECT max(id) FROM connection_tests
 				WHERE cluster_id = $1 AND state = 'ok' AND cluster_uid <> '' GROUP BY credential_mode
 			)`, t.ClusterID, testsKept-1); err != nil {
-			return err
+			return counts, err
 		}
 	}
-	return ring(ctx, tx, clusterBell(t.ClusterID))
+	return counts, ring(ctx, tx, clusterBell(t.ClusterID))
 }
 
 // updateTest stores how a running test stands.
