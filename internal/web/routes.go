@@ -129,15 +129,13 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 			ctx, cancel := context.WithTimeout(r.Context(), timeout)
 			defer cancel()
 			r = r.WithContext(ctx)
+			defer s.Registry.ServePage()()
 		}
 		r, err := s.admit(w, r, known, least)
 		if err == nil {
 			err = s.admitAgain(r, route, least)
 		}
 		if err == nil {
-			if timeout > 0 {
-				defer s.Registry.ServePage()()
-			}
 			err = h(w, r)
 		}
 		if err != nil {
