@@ -25,12 +25,10 @@ const (
 // authenticate finds out as whom the API server sees the credential.
 func (r *run) authenticate(ctx context.Context) outcome {
 	harden(r.config, r.opts.Policy, r.opts.Version)
+	r.base = plainTransport(r.config, r.tlsConfig)
+	r.base.DialTLSContext = r.dialTLS
 	var err error
-	if r.base, err = baseTransport(r.config); err == nil {
-		r.base.DialTLSContext = r.dialTLS
-		r.client, err = httpClient(r.config, &headerDeadline{next: bounded(r.base), timeout: HeaderTimeout})
-	}
-	if err != nil {
+	if r.client, err = httpClient(r.config, &headerDeadline{next: bounded(r.base), timeout: HeaderTimeout}); err != nil {
 		return failed("", "The certificates of the kubeconfig cannot be used.")
 	}
 

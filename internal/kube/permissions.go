@@ -21,7 +21,7 @@ const reviewsAtOnce = 16
 // permissions asks the API server for each verb, resource and namespace
 // whether the identity may.
 func (r *run) permissions(ctx context.Context) outcome {
-	var rows []fleet.PermissionRow
+	rows := make([]fleet.PermissionRow, 0, len(r.req.Cluster.Namespaces())*len(fleet.Permissions))
 	for _, ns := range r.req.Cluster.Namespaces() {
 		for _, p := range fleet.Permissions {
 			rows = append(rows, fleet.PermissionRow{Permission: p, Namespace: ns})

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -171,14 +172,18 @@ func readRegular(root *os.Root, rel string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
-	raw, err := io.ReadAll(io.LimitReader(file, MaxKubeconfigBytes+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(raw) > MaxKubeconfigBytes {
+	if info.Size() > MaxKubeconfigBytes {
 		return nil, errTooLarge
 	}
-	return raw, nil
+	var raw bytes.Buffer
+	raw.Grow(int(info.Size()) + bytes.MinRead) // it is read for every list of clusters
+	if _, err := raw.ReadFrom(io.LimitReader(file, MaxKubeconfigBytes+1)); err != nil {
+		return nil, err
+	}
+	if raw.Len() > MaxKubeconfigBytes { // it grows
+		return nil, errTooLarge
+	}
+	return raw.Bytes(), nil
 }
 
 // whyUnreadable says in a sentence why rel could not be read.

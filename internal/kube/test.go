@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,7 +49,8 @@ type TestRequest struct {
 
 // Run runs the stages in order under one deadline. After a required stage has
 // failed, the later ones are skipped. progress, which may be nil, is called
-// with the test so far whenever a stage begins or ends. The result
+// with the test so far whenever a stage begins or ends; its Checks go on changing
+// when progress has returned. The result
 // is bound to the fingerprint of the configuration with the given bytes. When
 // ctx ends before the test does, the test fails and means nothing; the caller
 // can tell by ctx.Err.
@@ -87,12 +87,6 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 	for _, s := range stages {
 		r.test.Checks = append(r.test.Checks, fleet.Check{Stage: s.stage, State: fleet.CheckPending})
 	}
-	report := func() {
-		seen := r.test
-		seen.Checks = slices.Clone(seen.Checks) // the permissions come whole and stay as they are
-		progress(seen)
-	}
-
 	ctx, cancel := context.WithTimeout(ctx, req.Deadline)
 	defer cancel()
 	state := fleet.TestOK
@@ -107,7 +101,7 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 			continue
 		}
 		check.State = fleet.CheckRunning
-		report()
+		progress(r.test)
 		r.yield(ctx)
 		r.began = time.Now()
 		out := s.run(r, ctx)
@@ -120,7 +114,7 @@ func (t *Tester) Run(ctx context.Context, req TestRequest, progress func(fleet.C
 				state = fleet.TestFailed
 			}
 		}
-		report()
+		progress(r.test)
 	}
 	r.test.State, r.test.FinishedAt = state, time.Now()
 	return r.test

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -27,21 +28,29 @@ func baseTransport(cfg *rest.Config) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	base := plainTransport(cfg, tlsConfig)
+	// One connection carries everything, watches and streams included. It is
+	// pinged when quiet, so that a dead one is noticed within 15 s.
+	base.HTTP2 = &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second}
+	return base, nil
+}
+
+// plainTransport is baseTransport with connections that nobody pings, for those
+// that end soon: net/http keeps what belongs to a connection, 60 KiB, until its
+// next ping would be due, although it has ended.
+func plainTransport(cfg *rest.Config, tlsConfig *tls.Config) *http.Transport {
 	return &http.Transport{
 		DialContext:         cfg.Dial,
 		TLSClientConfig:     tlsConfig,
 		TLSHandshakeTimeout: TLSTimeout,
 		ForceAttemptHTTP2:   true,
-		// One connection carries everything, watches and streams included. It
-		// is pinged when quiet, so that a dead one is noticed within 15 s.
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 		IdleConnTimeout:     90 * time.Second,
 		MaxIdleConnsPerHost: 4,
 		ReadBufferSize:      4 << 10,
 		WriteBufferSize:     4 << 10,
 		// Errors quote headers that they do not understand.
 		MaxResponseHeaderBytes: 256 << 10,
-	}, nil
+	}
 }
 
 // bounded is base with bounds on the size of answers.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +16,9 @@ type progress struct {
 
 	mu      sync.Mutex
 	ended   bool
-	pending *fleet.ConnectionTest
-	timer   *time.Timer // runs while something is pending
+	pending bool
+	latest  fleet.ConnectionTest
+	timer   *time.Timer // runs while latest is pending
 	writing sync.Mutex  // one write at a time, so that none overtakes another
 }
 
@@ -27,22 +29,27 @@ func (p *progress) report(t fleet.ConnectionTest) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pending == nil {
+	if !p.pending {
+		p.pending = true
 		p.timer = time.AfterFunc(p.every, p.flush)
 	}
-	p.pending = &t
+	// The tester goes on with its own checks; the permissions come whole and stay
+	// as they are.
+	t.Checks = append(p.latest.Checks[:0], t.Checks...)
+	p.latest = t
 }
 
 func (p *progress) flush() {
 	p.writing.Lock()
 	defer p.writing.Unlock()
 	p.mu.Lock()
-	t := p.pending
-	p.pending = nil
-	ended := p.ended
+	pending := p.pending && !p.ended
+	p.pending = false
+	t := p.latest
+	t.Checks = slices.Clone(t.Checks)
 	p.mu.Unlock()
-	if t != nil && !ended {
-		p.save(*t)
+	if pending {
+		p.save(t)
 	}
 }
 

@@ -97,7 +97,7 @@ type TestRequest struct {
 }
 
 // Tester runs the stages of a connection test. progress is called as they
-// begin and end.
+// begin and end; the checks of what it is given go on changing when it returns.
 type Tester interface {
 	Test(ctx context.Context, r TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest
 	// Manifest returns the YAML of the least role for the cluster.
