@@ -182,7 +182,7 @@ func (r *run) version(ctx context.Context) outcome {
 func (r *run) pin(ctx context.Context) (out outcome, ok bool) {
 	read := func(name string) (uid string, a *answer, err error) {
 		var ns metav1.PartialObjectMetadata
-		a, err = r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(name), nil, &ns)
+		a, err = r.read(ctx, "/api/v1/namespaces/"+url.PathEscape(name), &ns)
 		return string(ns.UID), a, err
 	}
 	pinned, doubt := r.req.PinnedNamespace, ""
