@@ -276,11 +276,11 @@ func (r *run) insecure(err error, name string) outcome {
 }
 
 // remoteAlert begins how crypto/tls tells the alerts of the other side.
-const remoteAlert = "remote error: tls"
+const remoteAlert = "remote error: tls: "
 
 func alertText(err error) string {
 	text := err.Error()
-	if _, after, ok := strings.Cut(text, "remote error: tls: "); ok {
+	if _, after, ok := strings.Cut(text, remoteAlert); ok {
 		text = after
 	}
 	return plain(text, 120)

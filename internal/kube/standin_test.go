@@ -22,6 +22,21 @@ import (
 
 const status = `{"kind":"Status","apiVersion":"v1","status":"Failure","message":%q,"reason":%q,"code":%d}`
 
+// agreed is what an API server answers that knows and allows everyone, and has
+// nothing.
+func agreed(r *http.Request) string {
+	switch path := r.URL.Path; {
+	case strings.HasSuffix(path, "/selfsubjectreviews"):
+		return `{"kind":"SelfSubjectReview","status":{"userInfo":{"username":"eve"}}}`
+	case strings.HasSuffix(path, "/selfsubjectaccessreviews"):
+		return `{"kind":"SelfSubjectAccessReview","status":{"allowed":true}}`
+	case path == "/version":
+		return `{"major":"1","minor":"36","gitVersion":"v1.36.0"}`
+	default:
+		return `{}`
+	}
+}
+
 // serveTLS starts an https server on 127.0.0.1 with a certificate of ca.
 func serveTLS(t *testing.T, cert tls.Certificate, handler http.HandlerFunc) string {
 	t.Helper()
