@@ -76,7 +76,7 @@ func filled(text string) map[string]templ.Component {
 		"deploy":          DeployPage(p, Deploy{Form: form, Targets: []TargetCard{{Value: "k8s:one", Label: text, ClusterName: text}, {Value: "k8s:two"}}, NotOffered: []NotOffered{{"x", text, text}}, Runtimes: runtimes, Preview: preview, Registered: 2}),
 		"no target":       DeployPage(p, Deploy{NotOffered: []NotOffered{{"x", text, text}}, Registered: 1}),
 		"workloads":       WorkloadsPage(p, Workloads{Query: text, Targets: []Option{{text, text}}, Phases: []Count{{ui.Phase("running"), 1, "/"}}, Rows: rows}),
-		"workload":        WorkloadPage(p, Workload{ID: "w1", Name: text, RuntimeLabel: text, Target: text, Namespace: text, Phase: "degraded", Reason: text, Replicas: Replicas{3, 2, 1, 1, 2, true}, Endpoints: []Endpoint{{text, text, "javascript:alert(1)", text}}, Notes: []string{text}, Conditions: []Condition{{text, text, text, text, now}}, Events: []Event{{now, "Warning", text, text, text, 3}}, Pods: []Pod{{Name: text, Phase: text, Reason: text, Node: text}}, Verbs: verbs, Active: &ops[0], Releases: []Release{{Number: 1, Image: text, Says: text, By: text, Rollback: true}}, Operations: ops, Spec: []Fact{{Name: text, Value: text}}, Logs: logs, Delete: ask}),
+		"workload":        WorkloadPage(p, Workload{ID: "w1", Name: text, RuntimeLabel: text, Target: text, Namespace: text, Phase: "degraded", Reason: text, Replicas: Replicas{3, 2, 1, 1, 2, true}, Endpoints: []Endpoint{{text, text, "javascript:alert(1)", text}}, Notes: []string{text}, Conditions: []Condition{{text, text, text, text, now}}, Events: []Event{{now, "Warning", text, text, text, 3}}, Pods: []Pod{{Name: text, Phase: text, Reason: text, Node: text}}, PodsOmitted: 1234, Verbs: verbs, Active: &ops[0], Releases: []Release{{Number: 1, Image: text, Says: text, By: text, Rollback: true}}, Operations: ops, Spec: []Fact{{Name: text, Value: text}}, Logs: logs, Delete: ask}),
 		"edit workload":   WorkloadEditPage(p, WorkloadEdit{ID: "w1", Name: text, Runtime: "container", Form: form, Runtimes: runtimes, SecretKeys: []string{text}, Notes: []string{text}}),
 		"delete workload": WorkloadDeletePage(p, WorkloadDelete{Delete: ask, Forget: &ask}),
 		"logs":            LogsPage(p, logs),
@@ -151,7 +151,7 @@ func TestMarkers(t *testing.T) {
 			t.Errorf("%s: %d elements with %s, want %d", test.page, got, test.attribute, test.want)
 		}
 	}
-	for _, want := range []string{`data-desired="3"`, `data-current="2"`, `data-ready="1"`, `data-available="1"`, `data-updated="2"`} {
+	for _, want := range []string{"1234 more have ended", `data-desired="3"`, `data-current="2"`, `data-ready="1"`, `data-available="1"`, `data-updated="2"`} {
 		if !strings.Contains(render(t, pages["workload"]), want) {
 			t.Errorf("workload: no %s", want)
 		}

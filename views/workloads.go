@@ -44,6 +44,7 @@ type Workload struct {
 	Conditions            []Condition
 	Events                []Event
 	Pods                  []Pod
+	PodsOmitted           int // ended ones beside them
 	Verbs                 []Verb
 	Active                *OperationRow // the unfinished operation
 	Releases              []Release

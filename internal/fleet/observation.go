@@ -34,6 +34,7 @@ type Observation struct {
 	Reason             string      // one CamelCase word for that, such as CrashLoopBackOff
 	Conditions         []Condition `json:"conditions"`
 	Pods               []Pod       `json:"pods"`
+	PodsOmitted        int         // how many more have ended than Pods names
 	Endpoints          []Endpoint  `json:"endpoints"`
 }
 

@@ -153,7 +153,7 @@ func sameState(a, b *fleet.Observation) bool {
 	return a.Exists == b.Exists && a.UID == b.UID && a.Generation == b.Generation && a.ObservedGeneration == b.ObservedGeneration &&
 		a.Desired == b.Desired && a.Current == b.Current && a.Ready == b.Ready && a.Available == b.Available && a.Updated == b.Updated &&
 		a.Release == b.Release && a.Health == b.Health && a.Message == b.Message && a.Reason == b.Reason &&
-		slices.Equal(a.Conditions, b.Conditions) && slices.Equal(a.Endpoints, b.Endpoints) &&
+		a.PodsOmitted == b.PodsOmitted && slices.Equal(a.Conditions, b.Conditions) && slices.Equal(a.Endpoints, b.Endpoints) &&
 		slices.EqualFunc(a.Pods, b.Pods, samePod)
 }
 

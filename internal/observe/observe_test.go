@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -386,4 +387,36 @@ func TestAnotherClusterIsNotTakenForThisOne(t *testing.T) {
 	}
 	pin(string(there.UID))
 	eventually(t, "it is watched", func() bool { o := s.observation(w); return o != nil && o.Exists })
+}
+
+// Evicted pods stay in a cluster by the thousand.
+func TestOfEndedPodsOnlyTheNewestAreTold(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	s := newScene(t, raw, raw, observe.Options{ProbeEvery: time.Second})
+	w := s.workload("web", s.cluster.Namespace, 1)
+	pods := s.look.CoreV1().Pods(w.Namespace)
+	const evicted, shown = 15, 10
+	for i := range evicted {
+		name := fmt.Sprintf("evicted-%02d", i)
+		if _, err := pods.Create(t.Context(), &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Labels: s.deployment(w).Spec.Selector.MatchLabels},
+			Spec:       corev1.PodSpec{SchedulerName: "none", Containers: []corev1.Container{{Name: "web", Image: "x"}}},
+		}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		ended := fmt.Sprintf(`{"status":{"phase":"Failed","reason":"Evicted","startTime":"2026-11-01T10:%02d:00Z"}}`, i)
+		if _, err := pods.Patch(t.Context(), name, types.MergePatchType, []byte(ended), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the newest are shown, and the others counted", func() bool {
+		o := s.observation(w)
+		return o != nil && o.PodsOmitted == evicted-shown && len(o.Pods) == shown+1 && o.Available == 1 &&
+			o.Pods[0].Ready && o.Pods[1].Name == fmt.Sprint("evicted-", evicted-1) && o.Pods[shown].Name == fmt.Sprintf("evicted-%02d", evicted-shown)
+	})
+	if err := pods.Delete(t.Context(), "evicted-00", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one less is counted", func() bool { return s.observation(w).PodsOmitted == evicted-shown-1 })
 }

@@ -29,6 +29,7 @@ type observationRow struct {
 	Reason             string
 	Conditions         []fleet.Condition
 	Pods               []fleet.Pod
+	PodsOmitted        int
 	Endpoints          []fleet.Endpoint
 }
 
@@ -38,7 +39,7 @@ func loadObservation(ctx context.Context, q querier, workloadID string) (*fleet.
 	row, err := one[observationRow](ctx, q, `
 		SELECT o.workload_id, greatest(o.seen_at, s.alive_at) AS seen_at, o.changed_at, o.present, o.uid, o.generation,
 			o.observed_generation, o.desired, o.current, o.ready, o.available, o.updated, o.release, o.health, o.message,
-			o.reason, o.conditions, o.pods, o.endpoints
+			o.reason, o.conditions, o.pods, o.pods_omitted, o.endpoints
 		FROM observations o
 		JOIN workloads w ON w.id = o.workload_id
 		LEFT JOIN observation_sources s ON s.cluster_id = w.cluster_id AND s.namespace = w.namespace
@@ -54,7 +55,7 @@ func loadObservation(ctx context.Context, q querier, workloadID string) (*fleet.
 		Generation: row.Generation, ObservedGeneration: row.ObservedGeneration, Desired: row.Desired,
 		Current: row.Current, Ready: row.Ready, Available: row.Available, Updated: row.Updated, Release: row.Release,
 		Health: row.Health, Message: row.Message, Reason: row.Reason,
-		Conditions: row.Conditions, Pods: row.Pods, Endpoints: row.Endpoints,
+		Conditions: row.Conditions, Pods: row.Pods, PodsOmitted: row.PodsOmitted, Endpoints: row.Endpoints,
 	}, nil
 }
 
@@ -99,20 +100,20 @@ func saveObservation(ctx context.Context, tx pgx.Tx, o fleet.Observation, old bo
 	now := time.Now().UTC()
 	_, err := tx.Exec(ctx, `
 		INSERT INTO observations AS old (workload_id, seen_at, changed_at, present, uid, generation, observed_generation,
-			desired, current, ready, available, updated, release, health, message, reason, conditions, pods, endpoints)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+			desired, current, ready, available, updated, release, health, message, reason, conditions, pods, pods_omitted, endpoints)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
 		ON CONFLICT (workload_id) DO UPDATE SET
 			seen_at = excluded.seen_at, changed_at = excluded.changed_at, present = excluded.present, uid = excluded.uid,
 			generation = excluded.generation, observed_generation = excluded.observed_generation,
 			desired = excluded.desired, current = excluded.current, ready = excluded.ready,
 			available = excluded.available, updated = excluded.updated, release = excluded.release,
 			health = excluded.health, message = excluded.message, reason = excluded.reason,
-			conditions = excluded.conditions, pods = excluded.pods, endpoints = excluded.endpoints
+			conditions = excluded.conditions, pods = excluded.pods, pods_omitted = excluded.pods_omitted, endpoints = excluded.endpoints
 		WHERE NOT (old.uid = excluded.uid AND old.generation > excluded.generation)
-			AND NOT ($20 AND old.uid = excluded.uid AND old.generation = excluded.generation AND old.seen_at > excluded.seen_at)`,
+			AND NOT ($21 AND old.uid = excluded.uid AND old.generation = excluded.generation AND old.seen_at > excluded.seen_at)`,
 		o.WorkloadID, firstTime(o.SeenAt, now), firstTime(o.ChangedAt, now), o.Exists, o.UID, o.Generation,
 		o.ObservedGeneration, o.Desired, o.Current, o.Ready, o.Available, o.Updated, o.Release, o.Health,
-		storable(o.Message), storable(o.Reason), orEmpty(o.Conditions), orEmpty(o.Pods), orEmpty(o.Endpoints), old)
+		storable(o.Message), storable(o.Reason), orEmpty(o.Conditions), orEmpty(o.Pods), o.PodsOmitted, orEmpty(o.Endpoints), old)
 	if err != nil {
 		return err
 	}

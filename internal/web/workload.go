@@ -94,6 +94,7 @@ func observed(v *views.Workload, o *fleet.Observation) {
 	for _, c := range o.Conditions {
 		v.Conditions = append(v.Conditions, views.Condition{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message, At: c.Since})
 	}
+	v.PodsOmitted = o.PodsOmitted
 	for _, p := range o.Pods {
 		reason := join(": ", p.Reason, p.Message)
 		if p.Deleting {

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"slices"
@@ -30,10 +31,7 @@ func (s *Sight) Observation(workloadID, namespace string, exposure fleet.Exposur
 		Health:     string(status.NotFoundStatus),
 		Conditions: []fleet.Condition{}, Pods: []fleet.Pod{}, Endpoints: []fleet.Endpoint{},
 	}
-	for i := range s.Pods {
-		o.Pods = append(o.Pods, podOf(&s.Pods[i]))
-	}
-	slices.SortFunc(o.Pods, func(a, b fleet.Pod) int { return strings.Compare(a.Name, b.Name) })
+	o.Pods, o.PodsOmitted = s.shownPods()
 	if s.Service != nil {
 		o.Endpoints = Endpoints(s.Service, namespace, exposure)
 	}
@@ -63,6 +61,31 @@ func (s *Sight) Observation(workloadID, namespace string, exposure fleet.Exposur
 		o.Reason, o.Message = trouble.Reason, trouble.Message
 	}
 	return o
+}
+
+// endedPodsShown is how many pods that have ended are told of, the newest: enough
+// to see why. A cluster keeps 12,500 of them by default (“Garbage collection of
+// Pods” in “Pod Lifecycle”), evicted ones of a single workload too.
+const endedPodsShown = 10
+
+// shownPods returns the pods that have not ended, by name, then the newest that
+// have, and how many more of those there are.
+func (s *Sight) shownPods() (pods []fleet.Pod, omitted int) {
+	ended := []fleet.Pod{}
+	pods = []fleet.Pod{}
+	for i := range s.Pods {
+		if p := podOf(&s.Pods[i]); p.Over() {
+			ended = append(ended, p)
+		} else {
+			pods = append(pods, p)
+		}
+	}
+	slices.SortFunc(ended, func(a, b fleet.Pod) int {
+		return cmp.Or(b.StartedAt.Compare(a.StartedAt), strings.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(pods, func(a, b fleet.Pod) int { return strings.Compare(a.Name, b.Name) })
+	shown := min(len(ended), endedPodsShown)
+	return append(pods, ended[:shown]...), len(ended) - shown
 }
 
 // RolledOut reports whether the controller has what it wants: it has seen its
