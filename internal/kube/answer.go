@@ -89,17 +89,17 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 	return a, nil
 }
 
-// read asks for an object or a list. A test that nobody waits for is content with
-// what the API server has in its watch cache (resourceVersion=0 in “Kubernetes
-// API Concepts”), which spares its etcd. What is not in there is asked for again:
-// it may have been made a moment ago.
-func (r *run) read(ctx context.Context, path string, into any) (*answer, error) {
+// names asks for the names of a list. A test that nobody waits for is content
+// with what the API server has in its watch cache (resourceVersion=0 in
+// “Kubernetes API Concepts”), which spares its etcd. Only what cannot fail a test
+// may be read so: the cache answers too where etcd is gone, and may be behind.
+func (r *run) names(ctx context.Context, path string) (list nameList, a *answer, err error) {
+	path += "?limit=200" // without one, a cache that is not ready refuses
 	if r.req.Yield != nil {
-		if a, err := r.ask(ctx, http.MethodGet, path+"?resourceVersion=0", nil, into); !a.is(http.StatusNotFound) {
-			return a, err
-		}
+		path += "&resourceVersion=0"
 	}
-	return r.ask(ctx, http.MethodGet, path, nil, into)
+	a, err = r.ask(ctx, http.MethodGet, path, nil, &list)
+	return list, a, err
 }
 
 // errNotKubernetes is returned for a 2xx answer that is not what an API server
@@ -180,8 +180,8 @@ func (r *run) silent(err error) outcome {
 	case errors.Is(err, errNotKubernetes):
 		return failed("Check the server in the kubeconfig, its port and its path.", "What answers at %s is not a Kubernetes API server.", at)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
-		strings.Contains(err.Error(), "connection lost"), strings.Contains(err.Error(), "GOAWAY"),
-		strings.Contains(err.Error(), "could not be established"), strings.Contains(err.Error(), "closed idle connection"):
+		strings.Contains(err.Error(), "GOAWAY"), strings.Contains(err.Error(), "could not be established"),
+		strings.Contains(err.Error(), "closed idle connection"):
 		return failed("The API server, or a proxy before it, may be restarting: try again.", "%s closed the connection before it answered.", at)
 	default:
 		return failed("Check that the port is that of the API server.", "%s did not answer in a way that could be understood.", at)

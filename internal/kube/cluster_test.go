@@ -245,7 +245,7 @@ func TestB6SilentProxy(t *testing.T) {
 		t.Run(string(stage), func(t *testing.T) {
 			t.Parallel()
 			proxy, through := clustertest.ThroughProxy(t, raw)
-			const deadline = 9 * time.Second // before the connection is found dead, and enough to come to the stage
+			const deadline = 9 * time.Second // enough to come to the stage
 			began := time.Now()
 			test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: clusterRow("default"), Kubeconfig: through, Deadline: deadline},
 				func(p fleet.ConnectionTest) {

@@ -40,8 +40,7 @@ func (r *run) exec(context.Context) outcome {
 
 // storage looks for the class that volumes get where none is named.
 func (r *run) storage(ctx context.Context) outcome {
-	var classes nameList
-	a, err := r.read(ctx, "/apis/storage.k8s.io/v1/storageclasses", &classes)
+	classes, a, err := r.names(ctx, "/apis/storage.k8s.io/v1/storageclasses")
 	switch {
 	case a.is(http.StatusForbidden):
 		return warned("Name a storage class with each volume, or allow the identity to list them.", "The identity may not see the storage classes, so none is offered.")
@@ -74,8 +73,7 @@ func (r *run) network(ctx context.Context) outcome {
 		return passed("k3s and RKE2 enforce network policies themselves.")
 	}
 	const remedy = "Where policies matter, make sure of it yourself: the API accepts them in any case."
-	var sets nameList
-	a, err := r.read(ctx, "/apis/apps/v1/namespaces/"+metav1.NamespaceSystem+"/daemonsets", &sets)
+	sets, a, err := r.names(ctx, "/apis/apps/v1/namespaces/"+metav1.NamespaceSystem+"/daemonsets")
 	if err != nil || !a.ok() {
 		return warned(remedy, "The identity may not see what runs in %s, so it is unknown whether network policies are enforced.", metav1.NamespaceSystem)
 	}

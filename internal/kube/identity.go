@@ -83,6 +83,9 @@ func (r *run) dialTLS(ctx context.Context, network, address string) (net.Conn, e
 		conn.Close()
 		return nil, err
 	}
+	if err := r.opened.add(secure); err != nil {
+		return nil, err
+	}
 	return secure, nil
 }
 
@@ -182,7 +185,7 @@ func (r *run) version(ctx context.Context) outcome {
 func (r *run) pin(ctx context.Context) (out outcome, ok bool) {
 	read := func(name string) (uid string, a *answer, err error) {
 		var ns metav1.PartialObjectMetadata
-		a, err = r.read(ctx, "/api/v1/namespaces/"+url.PathEscape(name), &ns)
+		a, err = r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(name), nil, &ns)
 		return string(ns.UID), a, err
 	}
 	pinned, doubt := r.req.PinnedNamespace, ""

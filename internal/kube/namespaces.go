@@ -73,7 +73,7 @@ const (
 // state is unknown.
 func (r *run) look(ctx context.Context, name string) (namespaceState, outcome) {
 	var ns core.Namespace
-	a, err := r.read(ctx, "/api/v1/namespaces/"+url.PathEscape(name), &ns)
+	a, err := r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(name), nil, &ns)
 	switch {
 	case err == nil && a.ok() && ns.Status.Phase == core.NamespaceTerminating:
 		return namespaceEnding, outcome{}

@@ -226,6 +226,7 @@ func (r *run) handshake(ctx context.Context) outcome {
 		conn.Close()
 		return r.insecure(err, config.ServerName)
 	}
+	_ = r.opened.add(conn) // the test has not ended
 	r.greeted.Store(conn)
 	state := conn.ConnectionState()
 	if config.InsecureSkipVerify {

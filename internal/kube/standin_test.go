@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -282,4 +283,41 @@ func raw(t *testing.T, serve func(net.Conn)) string {
 		}
 	}()
 	return listener.Addr().String()
+}
+
+// A test that ends while a request is under way leaves no connection behind: those
+// of a thousand would pile up.
+func TestNoConnectionOutlivesItsTest(t *testing.T) {
+	t.Parallel()
+	ca := testCA(t)
+	states := make(chan http.ConnState, 100)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.pair(t, time.Now().Add(90*24*time.Hour), "127.0.0.1")}}
+	server.EnableHTTP2 = true
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) { states <- state }
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	const tests = 10
+	var running sync.WaitGroup
+	for range tests {
+		running.Go(func() {
+			test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{
+				Cluster: clusterRow("apps"), Deadline: 9 * time.Second,
+				Kubeconfig: []byte(kubeconfigFor(server.URL, "    certificate-authority-data: "+b64(ca.pem)+"\n", tokenUser)),
+			}, nil)
+			check(t, test, fleet.StageAuthenticate, fleet.CheckFailed, "did not answer within")
+		})
+	}
+	running.Wait()
+	late := time.After(time.Minute) // net/http itself would close them after a minute and a half
+	for closed := 0; closed < tests; {
+		select {
+		case state := <-states:
+			if state == http.StateClosed {
+				closed++
+			}
+		case <-late:
+			t.Fatalf("%d of %d connections are closed", closed, tests)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +41,8 @@ type TestRequest struct {
 
 	// Yield, if not nil, is called before each stage and request of a test that
 	// nobody waits for, and may let others go first. Such a test asks few
-	// questions: those of a thousand clusters must leave room for pages.
+	// questions, and takes names from the API server's cache: those of a thousand
+	// clusters must leave room for pages.
 	Yield func(context.Context)
 
 	Trigger fleet.TestTrigger
@@ -134,6 +136,7 @@ type run struct {
 	conn       net.Conn                 // from connect to tls
 	tlsConfig  *tls.Config              // of every connection
 	greeted    atomic.Pointer[tls.Conn] // from tls to the first request, which is sent on it
+	opened     connections              // all from the handshake on
 	base       *http.Transport
 	client     *http.Client
 	absent     map[string]bool // namespaces that deploy would have to make
@@ -153,11 +156,38 @@ func (r *run) close() {
 	if r.conn != nil {
 		r.conn.Close()
 	}
-	if conn := r.greeted.Swap(nil); conn != nil {
-		conn.Close()
-	}
+	r.opened.close()
 	if r.base != nil {
-		r.base.CloseIdleConnections()
+		r.base.CloseIdleConnections() // which forgets them
+	}
+}
+
+// connections are those of one test. They end with it, also those with a request
+// that nobody waits for any more.
+type connections struct {
+	mu    sync.Mutex
+	open  []net.Conn
+	ended bool
+}
+
+// add closes conn and returns net.ErrClosed if the test has ended.
+func (c *connections) add(conn net.Conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		conn.Close()
+		return net.ErrClosed
+	}
+	c.open = append(c.open, conn)
+	return nil
+}
+
+func (c *connections) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	for _, conn := range c.open {
+		conn.Close()
 	}
 }
 

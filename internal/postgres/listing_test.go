@@ -194,6 +194,7 @@ func TestCountsSeeTheEndOfATestThatIsWatchedAtOnce(t *testing.T) {
 	for i := range clusters {
 		b.cluster(fmt.Sprint("c", i))
 	}
+	b.exec(`UPDATE clusters SET credential = '{}'`) // which says nothing of its end
 	for i := range clusters {
 		c := b.status(fmt.Sprint("c", i)).Cluster
 		test := fleet.ConnectionTest{
@@ -208,6 +209,15 @@ func TestCountsSeeTheEndOfATestThatIsWatchedAtOnce(t *testing.T) {
 		test.State = fleet.TestOK
 		b.must(b.SaveTest(t.Context(), test))
 		if counts, err := b.ClusterCounts(t.Context(), ""); counts.Available != i+1 || err != nil {
+			t.Fatalf("after %d tests: %+v, %v", i+1, counts, err)
+		}
+		// The verdict stays, and the credential is found to end soon.
+		test.State = fleet.TestRunning
+		test.ID, err = b.BeginTest(t.Context(), test)
+		b.must(err)
+		test.State, test.Credential.NotAfter = fleet.TestOK, time.Now().Add(time.Hour)
+		b.must(b.SaveTest(t.Context(), test))
+		if counts, err := b.ClusterCounts(t.Context(), ""); counts.Expiring != i+1 || err != nil {
 			t.Fatalf("after %d tests: %+v, %v", i+1, counts, err)
 		}
 	}

@@ -169,7 +169,7 @@ func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) (counts bo
 			UPDATE clusters c SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5,
 				credential_ends_at = CASE WHEN c.fingerprint = $4 AND c.credential = '{}' THEN $6 ELSE c.credential_ends_at END,
 				test_wanted = c.test_wanted AND c.fingerprint <> $4
-			FROM (SELECT id, standing, credential_ends_at FROM clusters WHERE id = $1 FOR UPDATE) was
+			FROM (SELECT id, standing, credential_ends_at FROM clusters WHERE id = $1 FOR NO KEY UPDATE) was
 			WHERE c.id = was.id AND coalesce(c.test_id, 0) < $2
 			RETURNING c.standing <> was.standing OR c.credential_ends_at IS DISTINCT FROM was.credential_ends_at`,
 			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)).Scan(&counts)
