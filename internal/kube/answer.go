@@ -89,14 +89,17 @@ func (r *run) ask(ctx context.Context, method, path string, body, into any) (*an
 	return a, nil
 }
 
-// names asks for the names of a list. A test that nobody waits for is content
-// with what the API server has in its watch cache (resourceVersion=0 in
-// “Kubernetes API Concepts”), which spares its etcd. Only what cannot fail a test
-// may be read so: the cache answers too where etcd is gone, and may be behind.
+// fromCache is the query with which an API server answers from its watch cache
+// (“Kubernetes API Concepts”), which spares its etcd. A test that nobody waits for
+// is content with it. The cache answers too where etcd is gone, and may be behind:
+// nothing that it says may fail a test.
+const fromCache = "resourceVersion=0"
+
+// names asks for the names of a list.
 func (r *run) names(ctx context.Context, path string) (list nameList, a *answer, err error) {
 	path += "?limit=200" // without one, a cache that is not ready refuses
-	if r.req.Yield != nil {
-		path += "&resourceVersion=0"
+	if r.quiet() {
+		path += "&" + fromCache
 	}
 	a, err = r.ask(ctx, http.MethodGet, path, nil, &list)
 	return list, a, err

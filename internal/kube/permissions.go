@@ -27,7 +27,7 @@ func (r *run) permissions(ctx context.Context) outcome {
 			rows = append(rows, fleet.PermissionRow{Permission: p, Namespace: ns})
 		}
 	}
-	if r.req.Yield != nil {
+	if r.quiet() {
 		for _, ns := range r.req.Cluster.Namespaces() {
 			r.granted(ctx, ns, rows)
 		}

@@ -11,20 +11,20 @@ import (
 	"portolan/internal/kube"
 )
 
-// A test that nobody waits for reads from the API server's cache what only names
-// a feature. What decides about the cluster it reads anew, as one that a person
-// waits for reads everything: a cache answers without etcd, and may be behind.
+// A test that nobody waits for reads from the API server's cache, as long as that
+// says nothing bad and etcd answers too: it may be behind. One that a person waits
+// for reads everything anew.
 func TestQuietTestsReadNamesFromTheCache(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		answer := agreed(r)
 		if r.URL.Path != "/version" && r.Method == http.MethodGet {
-			from := "etcd"
+			from, phase := "etcd", "Active"
 			if r.URL.Query().Get("resourceVersion") == "0" {
-				from = "cache"
+				from, phase = "cache", "Terminating"
 			}
-			answer = fmt.Sprintf(`{"kind":"Namespace","metadata":{"uid":%[1]q},"items":[{"metadata":{"name":%[1]q}}]}`, from)
+			answer = fmt.Sprintf(`{"kind":"Namespace","metadata":{"uid":%[1]q},"status":{"phase":%[2]q},"items":[{"metadata":{"name":%[1]q}}]}`, from, phase)
 		}
 		_, _ = io.WriteString(w, answer)
 	})

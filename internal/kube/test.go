@@ -142,9 +142,12 @@ type run struct {
 	absent     map[string]bool // namespaces that deploy would have to make
 }
 
+// quiet reports whether nobody waits for the test.
+func (r *run) quiet() bool { return r.req.Yield != nil }
+
 // yield lets others go first, if nobody waits for the test.
 func (r *run) yield(ctx context.Context) {
-	if r.req.Yield != nil {
+	if r.quiet() {
 		r.req.Yield(ctx)
 	}
 }
