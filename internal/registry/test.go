@@ -274,7 +274,7 @@ func (r *Registry) drain(ctx context.Context) {
 // unwatchedPace is the least time between the starts of tests that nobody waits
 // for: a thousand of them are spread over most of a minute, and leave room on the
 // processors for pages.
-const unwatchedPace = 50 * time.Millisecond
+const unwatchedPace = 55 * time.Millisecond
 
 // startDue starts as many of the due tests as there is room for, and reports
 // whether there may be more.
