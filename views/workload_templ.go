@@ -1618,7 +1618,7 @@ func workloadStatus(v Workload) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 121, " more have ended, earlier than those shown. They run nothing; the cluster's garbage collection removes them in time.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 121, " more have ended, begun earlier than those shown. They run nothing; the cluster's garbage collection removes them in time.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

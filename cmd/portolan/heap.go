@@ -43,12 +43,20 @@ func (p *pacer) adjust() {
 	runtime.AddCleanup(collected, (*pacer).adjust, p)
 }
 
+// mostPercent is the GOGC with which Go's own least heap, 4 MiB × GOGC / 100, is
+// heapFloor. With more, as at the start, when nothing is known to be alive, that
+// least heap would be far beyond it.
+const mostPercent = heapFloor / (4 << 20) * 100
+
 // percentFor is the GOGC with which the next collection begins at heapFloor, or at
 // Go's default of 100 where that is larger. live and roots are bytes: “A Guide to
 // the Go Garbage Collector” gives the target as live + (live + roots) × GOGC / 100.
 func percentFor(live, roots uint64) int {
-	if live+roots == 0 || live >= heapFloor {
+	switch {
+	case live+roots == 0:
+		return mostPercent
+	case live >= heapFloor:
 		return 100
 	}
-	return int(max(100, (heapFloor-live)*100/(live+roots)))
+	return int(min(mostPercent, max(100, (heapFloor-live)*100/(live+roots))))
 }

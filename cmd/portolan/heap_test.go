@@ -9,8 +9,8 @@ func TestSmallHeapsAreCollectedAtTheFloor(t *testing.T) {
 		live, roots uint64
 		want        int
 	}{
-		{0, 0, 100},
-		{0, 2 * mib, 1000},
+		{0, 0, 500},
+		{0, 2 * mib, 500},
 		{5 * mib, 2 * mib, 214},
 		{9 * mib, 2 * mib, 100},
 		{20 * mib, 2 * mib, 100},
