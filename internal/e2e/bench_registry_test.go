@@ -220,13 +220,12 @@ type usage struct {
 }
 
 // figures waits until there are at most so many goroutines, 0 = any number, and
-// the heap has been collected twice, or for a minute, and returns the least that is
-// seen meanwhile.
+// the heap has been collected twice, and returns the least that is seen for a while.
 func (f *testedFleet) figures(b *testing.B, goroutines int) usage {
 	b.Helper()
 	var best usage
 	collected := 0.0
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(2 * time.Minute)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for round := 0; time.Now().Before(deadline); round++ {

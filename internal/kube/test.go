@@ -41,8 +41,8 @@ type TestRequest struct {
 
 	// Yield, if not nil, is called before each stage and request of a test that
 	// nobody waits for, and may let others go first. Such a test asks few
-	// questions, and takes names from the API server's cache: those of a thousand
-	// clusters must leave room for pages.
+	// questions, and of the API server's cache those whose answers cannot fail it:
+	// the tests of a thousand clusters must leave room for pages.
 	Yield func(context.Context)
 
 	Trigger fleet.TestTrigger

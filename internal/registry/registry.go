@@ -92,7 +92,7 @@ type TestRequest struct {
 	Deadline        time.Duration
 	// Yield, if not nil, is called before each piece of a test that nobody waits
 	// for, and lets people's pages go first for a moment. Such a test asks
-	// little, and takes names from the API server's cache.
+	// little, and what it can of the API server's cache.
 	Yield func(context.Context)
 }
 
