@@ -1,5 +1,7 @@
 package ui
 
+import "github.com/a-h/templ"
+
 // icons are the drawings of Lucide 1.62.0 (ISC licence, static/vendor/lucide)
 // that the pages use, on a grid of 24 by 24.
 var icons = map[string]string{
@@ -37,3 +39,16 @@ var icons = map[string]string{
 	"users":          `<path d="M16 21v-2a4 4 0 0 0-4-4H6a4 4 0 0 0-4 4v2"/><path d="M16 3.128a4 4 0 0 1 0 7.744"/><path d="M22 21v-2a4 4 0 0 0-3-3.87"/><circle cx="9" cy="7" r="4"/>`,
 	"x":              `<path d="M18 6 6 18"/><path d="m6 6 12 12"/>`,
 }
+
+// drawn are the icons as they stand in a page.
+var drawn = func() map[string]string {
+	whole := make(map[string]string, len(icons))
+	for name, drawing := range icons {
+		whole[name] = `<svg class="icon" viewBox="0 0 24 24" aria-hidden="true">` + drawing + `</svg>`
+	}
+	return whole
+}()
+
+// Icon draws one of the icons, in the colour of the text. It says nothing to a
+// screen reader: the word beside it does.
+func Icon(name string) templ.Component { return templ.Raw(drawn[name]) }

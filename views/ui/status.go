@@ -1,6 +1,13 @@
 // Package ui holds the primitives that the pages are made of.
 package ui
 
+import (
+	"context"
+	"io"
+
+	"github.com/a-h/templ"
+)
+
 // Tone is the colour and icon of a state.
 type Tone string
 
@@ -80,4 +87,32 @@ func Operation(state string) Status {
 		return Status{Stopped, state}
 	}
 	return Status{Unknown, "unknown"}
+}
+
+var toneIcons = map[Tone]string{
+	OK:      "circle-check",
+	Working: "loader-circle",
+	Warning: "triangle-alert",
+	Failed:  "circle-x",
+	Stopped: "circle-stop",
+	Unknown: "circle-dashed",
+}
+
+// State shows a status: its icon and its word, in its colour; nothing where
+// there is no word. A list has a hundred of them: templ would put the classes of
+// each together anew, with two maps.
+func State(s Status) templ.Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		if s.Word == "" {
+			return nil
+		}
+		for _, part := range [...]string{
+			`<span class="state `, string(s.Tone), `">`, drawn[toneIcons[s.Tone]], `<span>`, templ.EscapeString(s.Word), `</span></span>`,
+		} {
+			if _, err := io.WriteString(w, part); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
