@@ -22,8 +22,14 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// ringSQL takes the channel and the bells.
+const ringSQL = "SELECT pg_notify($1, bell) FROM unnest($2::text[]) AS bell"
+
 // ring rings the bells when the transaction commits.
 func ring(ctx context.Context, q querier, bells ...string) error {
-	_, err := q.Exec(ctx, "SELECT pg_notify($1, bell) FROM unnest($2::text[]) AS bell", Channel, bells)
+	_, err := q.Exec(ctx, ringSQL, Channel, bells)
 	return err
 }
+
+// queueRing is ring as part of a batch.
+func queueRing(batch *pgx.Batch, bells ...string) { batch.Queue(ringSQL, Channel, bells) }

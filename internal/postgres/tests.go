@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"portolan/internal/fleet"
 )
@@ -61,33 +62,49 @@ func (r testRow) test() fleet.ConnectionTest {
 // process died) is closed as failed first. Until SaveTest stores its end, or a
 // person changes what it is about, the cluster stays due for a test.
 func (db *DB) BeginTest(ctx context.Context, t fleet.ConnectionTest) (id int64, err error) {
-	err = pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
-		if err := closeDeadTest(ctx, tx, t.ClusterID); err != nil {
-			return err
+	id, err = db.insertTest(ctx, t)
+	if runs(err) {
+		if err = pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error { return closeDeadTest(ctx, tx, t.ClusterID) }); err == nil {
+			id, err = db.insertTest(ctx, t)
 		}
-		err := tx.QueryRow(ctx, `
-			INSERT INTO connection_tests (cluster_id, fingerprint, credential_mode, state, trigger, actor, started_at, deadline,
-				checks, server_version, identity, cluster_uid, uid_namespace, permissions, credential, trial)
-			SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13, $14
-			FROM clusters c WHERE c.id = $1 RETURNING id`,
-			t.ClusterID, t.Fingerprint, t.Trigger, t.Actor, nullTime(t.StartedAt), t.Deadline, orEmpty(t.Checks),
-			t.ServerVersion, t.Identity, t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential, t.Trial).Scan(&id)
-		if err != nil {
-			return orNotFound(err, "There is no such cluster.")
-		}
-		// A trial says nothing about the cluster, whether it ends or not.
-		if !t.Trial {
-			if err := wantTests(ctx, tx, []string{t.ClusterID}, t.Actor); err != nil {
-				return err
-			}
-		}
-		return ring(ctx, tx, clusterBell(t.ClusterID))
-	})
-	if violatesConstraint(err, "connection_tests_running_key") {
+	}
+	if runs(err) {
 		return 0, fleet.Conflict("A test of %s is already running.", t.ClusterID)
 	}
-	return id, wrap("begin test", err)
+	return id, wrap("begin test", orNotFound(err, "There is no such cluster."))
 }
+
+// runs reports whether err says that a test of the cluster runs already.
+func runs(err error) bool { return violatesConstraint(err, "connection_tests_running_key") }
+
+// insertTest is one way to the database and back. What of it was not on disk when
+// the database's machine crashed is a test that is due again.
+func (db *DB) insertTest(ctx context.Context, t fleet.ConnectionTest) (id int64, err error) {
+	var batch pgx.Batch
+	if !t.Watched {
+		batch.Queue(commitSoon)
+	}
+	batch.Queue(`
+		INSERT INTO connection_tests (cluster_id, fingerprint, credential_mode, state, trigger, actor, started_at, deadline,
+			checks, server_version, identity, cluster_uid, uid_namespace, permissions, credential, trial)
+		SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13, $14
+		FROM clusters c WHERE c.id = $1 RETURNING id`,
+		t.ClusterID, t.Fingerprint, t.Trigger, t.Actor, nullTime(t.StartedAt), t.Deadline, orEmpty(t.Checks),
+		t.ServerVersion, t.Identity, t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential, t.Trial,
+	).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
+	// A trial says nothing about the cluster, whether it ends or not.
+	if !t.Trial {
+		batch.Queue(wantTestsSQL, []string{t.ClusterID}, t.Actor)
+	}
+	queueRing(&batch, clusterBell(t.ClusterID))
+	err = db.pool.SendBatch(ctx, &batch).Close()
+	return id, err
+}
+
+// commitSoon lets a transaction end before it is on disk, which is some tenths of
+// a second later (synchronous_commit in PostgreSQL's manual). A crash of the
+// database's machine may undo it, as a whole.
+const commitSoon = "SELECT set_config('synchronous_commit', 'off', true)"
 
 // closeDeadTest ends the cluster's running test if its process must be dead. It
 // says nothing about the cluster, whose verdict stays what it was.
@@ -118,7 +135,9 @@ func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
 			Stage: fleet.StageCredential, State: fleet.CheckFailed, Message: message, Remedy: "Test again.",
 		})
 	}
-	return updateTest(ctx, tx, t)
+	var batch pgx.Batch
+	queueTest(&batch, t)
+	return tx.SendBatch(ctx, &batch).Close()
 }
 
 // DropTest forgets a running test that its process cannot end. The cluster
@@ -158,50 +177,57 @@ func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) (counts bo
 	} else if t.FinishedAt.IsZero() {
 		t.FinishedAt = time.Now().UTC()
 	}
-	if err := updateTest(ctx, tx, t); err != nil {
-		return false, err
+	var batch pgx.Batch
+	if !t.Watched {
+		batch.Queue(commitSoon)
 	}
+	queueTest(&batch, t)
 	if t.State != fleet.TestRunning && !t.Trial {
 		// A result of another configuration than the present one leaves the
 		// cluster due, if it was. The credential's end is that of Status.Credential:
 		// the test tells it only where the credential itself has said nothing.
-		err := tx.QueryRow(ctx, `
+		batch.Queue(`
 			UPDATE clusters c SET test_id = $2, test_state = $3, test_fingerprint = $4, tested_at = $5,
 				credential_ends_at = CASE WHEN c.fingerprint = $4 AND c.credential = '{}' THEN $6 ELSE c.credential_ends_at END,
 				test_wanted = c.test_wanted AND c.fingerprint <> $4
 			FROM (SELECT id, standing, credential_ends_at FROM clusters WHERE id = $1 FOR NO KEY UPDATE) was
 			WHERE c.id = was.id AND coalesce(c.test_id, 0) < $2
 			RETURNING c.standing <> was.standing OR c.credential_ends_at IS DISTINCT FROM was.credential_ends_at`,
-			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter)).Scan(&counts)
-		if err != nil && !absent(err) {
-			return false, err
-		}
+			t.ClusterID, t.ID, t.State, t.Fingerprint, t.FinishedAt, nullTime(t.Credential.NotAfter),
+		).QueryRow(func(row pgx.Row) error {
+			if err := row.Scan(&counts); !absent(err) {
+				return err
+			}
+			return nil
+		})
 		// The tests that pin the identity stay, however many have failed since.
-		if _, err := tx.Exec(ctx, `
+		batch.Queue(`
 			DELETE FROM connection_tests WHERE cluster_id = $1 AND id < (
 				SELECT id FROM connection_tests WHERE cluster_id = $1 ORDER BY id DESC OFFSET $2 LIMIT 1
 			) AND id NOT IN (
 				SELECT max(id) FROM connection_tests
 				WHERE cluster_id = $1 AND state = 'ok' AND cluster_uid <> '' GROUP BY credential_mode
-			)`, t.ClusterID, testsKept-1); err != nil {
-			return counts, err
-		}
+			)`, t.ClusterID, testsKept-1)
 	}
-	return counts, ring(ctx, tx, clusterBell(t.ClusterID))
+	queueRing(&batch, clusterBell(t.ClusterID))
+	err = tx.SendBatch(ctx, &batch).Close()
+	return counts, err
 }
 
-// updateTest stores how a running test stands.
-func updateTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) error {
-	tag, err := tx.Exec(ctx, `
+// queueTest stores how a running test stands.
+func queueTest(batch *pgx.Batch, t fleet.ConnectionTest) {
+	batch.Queue(`
 		UPDATE connection_tests SET fingerprint = $2, state = $3, finished_at = $4, checks = $5, server_version = $6,
 			identity = $7, cluster_uid = $8, uid_namespace = $9, permissions = $10, credential = $11
 		WHERE id = $1 AND state = 'running'`,
 		t.ID, t.Fingerprint, t.State, nullTime(t.FinishedAt), orEmpty(t.Checks), storable(t.ServerVersion), storable(t.Identity),
-		t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential)
-	if err == nil && tag.RowsAffected() == 0 {
-		return fleet.Conflict("This test of %s has already ended.", t.ClusterID)
-	}
-	return err
+		t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential,
+	).Exec(func(tag pgconn.CommandTag) error {
+		if tag.RowsAffected() == 0 {
+			return fleet.Conflict("This test of %s has already ended.", t.ClusterID)
+		}
+		return nil
+	})
 }
 
 // Tests returns the newest tests of a cluster, a running one included, without
@@ -264,16 +290,15 @@ func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, 
 // WantTests makes clusters due for a test that by has asked for; "" = nobody
 // did. Whoever asked first for one that is wanted already stays named.
 func (db *DB) WantTests(ctx context.Context, ids []string, by string) error {
-	return wrap("want tests", wantTests(ctx, db.pool, ids, by))
+	_, err := db.pool.Exec(ctx, wantTestsSQL, ids, by)
+	return wrap("want tests", err)
 }
 
-func wantTests(ctx context.Context, q querier, ids []string, by string) error {
-	_, err := q.Exec(ctx, `
-		UPDATE clusters SET test_wanted = true,
-			test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
-		WHERE id = ANY($1)`, ids, by)
-	return err
-}
+// wantTestsSQL leaves the rows alone that say so already.
+const wantTestsSQL = `
+	UPDATE clusters SET test_wanted = true,
+		test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
+	WHERE id = ANY($1) AND NOT (test_wanted AND (test_wanted_by <> '' OR $2 = ''))`
 
 // DueTests returns the enabled clusters whose latest test of the present
 // configuration ended longer than interval ago, the longest first, and before
