@@ -27,6 +27,7 @@ func (r *run) authenticate(ctx context.Context) outcome {
 	harden(r.config, r.opts.Policy, r.opts.Version)
 	r.base = plainTransport(r.config, r.tlsConfig)
 	r.base.DialTLSContext = r.dialTLS
+	r.base.ForceAttemptHTTP2 = !r.quiet() // which would offer it to further connections
 	var err error
 	if r.client, err = httpClient(r.config, &headerDeadline{next: bounded(r.base), timeout: HeaderTimeout}); err != nil {
 		return failed("", "The certificates of the kubeconfig cannot be used.")

@@ -14,9 +14,13 @@ import (
 	"portolan/internal/fleet"
 )
 
-// reviewsAtOnce bounds the access reviews under way: enough to hide the way
-// there and back, few enough not to trouble an API server.
-const reviewsAtOnce = 16
+// These bound the access reviews under way: enough to hide the way there and back,
+// few enough not to trouble an API server. Those of a test that nobody waits for
+// take a connection each.
+const (
+	reviewsAtOnce      = 16
+	quietReviewsAtOnce = 4
+)
 
 // permissions asks the API server for each verb, resource and namespace
 // whether the identity may.
@@ -27,14 +31,16 @@ func (r *run) permissions(ctx context.Context) outcome {
 			rows = append(rows, fleet.PermissionRow{Permission: p, Namespace: ns})
 		}
 	}
+	atOnce := reviewsAtOnce
 	if r.quiet() {
+		atOnce = quietReviewsAtOnce
 		for _, ns := range r.req.Cluster.Namespaces() {
 			r.granted(ctx, ns, rows)
 		}
 	}
 	var answered atomic.Int64
 	group, inner := errgroup.WithContext(ctx)
-	group.SetLimit(reviewsAtOnce)
+	group.SetLimit(atOnce)
 	for i := range rows {
 		row := &rows[i]
 		if row.Allowed {

@@ -217,6 +217,11 @@ func (r *run) handshake(ctx context.Context) outcome {
 		config.ServerName = r.host
 	}
 	config.NextProtos = []string{"h2", "http/1.1"}
+	if r.quiet() {
+		// It asks one question after another: HTTP/2's frames would cost both sides a
+		// tenth more.
+		config.NextProtos = []string{"http/1.1"}
+	}
 	r.tlsConfig = config
 	ctx, cancel := r.share(ctx)
 	defer cancel()
