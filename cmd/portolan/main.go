@@ -24,6 +24,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
+	paceCollections()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
