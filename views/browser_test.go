@@ -401,3 +401,27 @@ func TestFormErrorsLeadToTheirFields(t *testing.T) {
 		}
 	}
 }
+
+// What a page was opened without, because an operation ran, is there when the
+// operation has ended and the stream offers it.
+func TestAWorkloadsPageHasWhatItsStreamOffers(t *testing.T) {
+	t.Parallel()
+	busy := Workload{ID: "w1", Name: "web", Phase: "deploying", Wanted: 3, Delete: Confirm{Title: "Delete web", Action: "/workloads/w1/delete", Word: "web"}}
+	done := busy
+	for _, name := range []string{"scale", "edit", "delete"} {
+		busy.Verbs = append(busy.Verbs, Verb{Name: name, Why: "web is busy."})
+		done.Verbs = append(done.Verbs, Verb{Name: name})
+	}
+	message := "data: " + strings.ReplaceAll(render(t, WorkloadLive(done)), "\n", "\ndata: ") + "\n\n"
+	b := browse(t, map[string]templ.Component{"workload": WorkloadPage(admin(), busy)}, map[string]http.HandlerFunc{
+		"GET /workloads/w1/stream": says(message),
+	})
+	b.open("/workload/")
+	b.do("scale", chromedp.Click(chromedp.CSS("#verb-scale > button[popovertarget]")))
+	b.sees("#scale:popover-open")
+	if n := eval[string](b, `document.getElementById("scale-replicas").value`); n != "3" {
+		t.Errorf("it begins with %s replicas, want 3", n)
+	}
+	b.do("delete", chromedp.Click(chromedp.CSS("#verb-delete > a")))
+	b.sees("dialog#delete[open]")
+}

@@ -39,6 +39,7 @@ type Workload struct {
 	Since                 time.Time // of the phase
 	SeenAt                time.Time // last proof of life; zero when never seen
 	Replicas              Replicas
+	Wanted                int // replicas it has when it is not stopped
 	Endpoints             []Endpoint
 	Notes                 []string // things to know, such as a taken node port
 	Conditions            []Condition

@@ -50,7 +50,7 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (
 	phase, reason := fleet.PhaseOf(state.Operation, state.Observation, time.Now())
 	v := views.Workload{
 		ID: wl.ID, Name: wl.Name, Runtime: wl.Runtime, RuntimeLabel: runtimeLabel(wl.Runtime), Target: wl.Target(),
-		ClusterLabel: situation.Target.Cluster.Label, Namespace: wl.Namespace, Kind: string(wl.Kind), Release: wl.Release,
+		ClusterLabel: situation.Target.Cluster.Label, Namespace: wl.Namespace, Kind: string(wl.Kind), Release: wl.Release, Wanted: int(wl.Replicas),
 		Phase: string(phase), Reason: reason, Since: state.Since, Operations: operationRows(operations),
 		Verbs: verbs(situation, role), Releases: releaseViews(releases, wl, situation, role),
 	}
