@@ -207,7 +207,7 @@ type InspectedContext struct {
 	Ends                              time.Time // of the credential; zero = it does not say
 }
 
-// Change is a field that another admin saved while the form was open.
+// Change is a field that somebody else saved while the form was open.
 type Change struct {
 	Field, Theirs, Yours string
 }

@@ -71,4 +71,5 @@ type WorkloadEdit struct {
 	Runtimes                             []RuntimeChoice
 	SecretKeys                           []string // kept when left blank
 	Notes                                []string // such as what a Recreate means
+	Changes                              []Change // what others have saved since the form was made
 }

@@ -11,7 +11,9 @@ import (
 )
 
 // Update begins an update of the workload to what the form says. The name,
-// target, runtime and kind stay; secrets left blank keep their values.
+// target, runtime and kind stay; secrets left blank keep their values. A form that
+// says what it was made from, and would put back what others have changed since,
+// is CodeConflict; its Problems name the fields.
 func (o *Operator) Update(ctx context.Context, actor fleet.Actor, id string, form fleet.WorkloadForm) (fleet.Operation, error) {
 	op, err := o.update(ctx, actor, id, form)
 	if err != nil {
@@ -43,6 +45,9 @@ func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	before, err := o.Store.Release(ctx, w.ID, w.Release)
 	if err != nil {
+		return fleet.Operation{}, err
+	}
+	if err := o.outdated(ctx, form, w, before, spec, typed); err != nil {
 		return fleet.Operation{}, err
 	}
 	values, err := o.mergeSecrets(before, typed)

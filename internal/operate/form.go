@@ -25,6 +25,7 @@ func (o *Operator) Form(ctx context.Context, workloadID string) (fleet.WorkloadF
 	form := FormOf(release.Spec)
 	form["name"], form["target"], form["runtime"] = state.Workload.Name, state.Workload.Target(), state.Workload.Runtime
 	form["replicas"] = strconv.Itoa(int(state.Workload.Replicas))
+	form["release"], form["replicas_before"] = strconv.Itoa(state.Workload.Release), form["replicas"] // what it was made from
 	return form, state, nil
 }
 

@@ -149,16 +149,16 @@ func (s *Server) updateCluster(w http.ResponseWriter, r *http.Request) error {
 	return s.clusterFormPage(w, r, formStatus(err), v, typed)
 }
 
-// changes lists the fields in which the form differs from the row that another
-// admin has saved meanwhile.
-func changes(typed, saved fleet.ClusterForm, err error) []views.Change {
+// changes lists the fields in which the form differs from what somebody else has
+// saved meanwhile: those that have problems.
+func changes(typed, saved map[string]string, err error) []views.Change {
 	var e *fleet.Error
 	if !errors.As(err, &e) {
 		return nil
 	}
 	var out []views.Change
 	for field := range e.Problems {
-		c := views.Change{Field: field, Theirs: saved[field], Yours: typed[field]}
+		c := views.Change{Field: field, Theirs: clip(saved[field], shownChange), Yours: clip(typed[field], shownChange)}
 		if slices.Contains(neverShown, field) {
 			c.Theirs, c.Yours = "another one is stored", "the one you entered"
 		}
@@ -167,6 +167,9 @@ func changes(typed, saved fleet.ClusterForm, err error) []views.Change {
 	slices.SortFunc(out, func(a, b views.Change) int { return strings.Compare(a.Field, b.Field) })
 	return out
 }
+
+// shownChange bounds in bytes what is shown of a value to compare.
+const shownChange = 2000
 
 // clusterFormPage shows the form with what the folder of kubeconfigs offers.
 func (s *Server) clusterFormPage(w http.ResponseWriter, r *http.Request, status int, v views.ClusterForm, form fleet.ClusterForm) error {

@@ -152,10 +152,24 @@ func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl
 		return err
 	}
 	v.Form.Notes = ofOne(target)
+	if v.Changes = conflicting(form, present, wrong); len(v.Changes) > 0 {
+		v.Form.Errors = nil // what differs is no mistake
+		for _, name := range []string{"release", "replicas_before"} {
+			v.Form.Values[name] = []string{present[name]}
+		}
+	}
 	if wl.Kind == fleet.KindDeployment && present["volumes"] != fleet.NoVolumes {
 		v.Notes = append(v.Notes, "It has a volume that one pod alone may hold, so the old pod ends before the new one starts.")
 	}
 	return s.render(w, r, status, "Edit "+wl.Name, func(p views.Page) templ.Component { return views.WorkloadEditPage(p, v) })
+}
+
+// conflicting lists the fields that others have changed since the form was made.
+func conflicting(typed, saved map[string]string, err error) []views.Change {
+	if fleet.CodeOf(err) != fleet.CodeConflict {
+		return nil
+	}
+	return changes(typed, saved, err)
 }
 
 // why is what an Error says, with what to do about it.

@@ -1,0 +1,111 @@
+package web
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+
+	"portolan/internal/fleet"
+)
+
+// ended ends what is being done to a workload: its operation in a state, the
+// cluster showing a release.
+func (b *bundle) ended(workload string, state fleet.OperationState, release int) {
+	b.t.Helper()
+	b.exec(`UPDATE operations SET state = $2, started_at = created_at, finished_at = now() WHERE workload_id = $1 AND finished_at IS NULL`, workload, state)
+	b.exec(`
+		INSERT INTO observations SELECT $1, now() + interval '1 hour', now(), true, 'u', 1, 1, 1, 1, 1, 1, 1, $2, 'Current', '', '', '[]', '[]', '[]'
+		ON CONFLICT (workload_id) DO UPDATE SET release = excluded.release`, workload, release)
+}
+
+var (
+	inputValue = regexp.MustCompile(`<input\s[^>]*name="([^"]+)"[^>]*?\svalue="([^"]*)"`)
+	areaValue  = regexp.MustCompile(`(?s)<textarea\s[^>]*name="([^"]+)"[^>]*>\s*(.*?)</textarea>`)
+)
+
+// shown are the fields of the edit form as a page has them.
+func shown(page string) fields {
+	form := fields{}
+	_, page, _ = strings.Cut(page, `id="edit-form"`)
+	for _, m := range append(inputValue.FindAllStringSubmatch(page, -1), areaValue.FindAllStringSubmatch(page, -1)...) {
+		form[m[1]] = m[2]
+	}
+	form["health_type"] = "none"
+	return form
+}
+
+// TestAnEditPutsNothingBackSilently: who saves an edit after somebody else has
+// changed the workload is told what would be put back.
+func TestAnEditPutsNothingBackSilently(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, _ := b.deployed(operator, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	edit := func() fields { return shown(operator.get("/workloads/" + id + "/edit").body) }
+	save := func(form fields) answer { return operator.post("/workloads/"+id+"/update", form) }
+	mustSave := func(form fields) {
+		t.Helper()
+		if a := save(form); a.status != http.StatusSeeOther {
+			t.Fatalf("save: %d\n%s", a.status, a.body)
+		}
+		b.ended(id, fleet.OperationSucceeded, 1)
+	}
+	conflict := func(a answer, want ...string) {
+		t.Helper()
+		if a.status != http.StatusConflict {
+			t.Fatalf("%d\n%s", a.status, a.body)
+		}
+		for _, text := range want {
+			if !strings.Contains(a.body, text) {
+				t.Errorf("no %q in\n%s", text, a.body)
+			}
+		}
+	}
+
+	mine := edit().but("env", "MINE=1")
+	mustSave(edit().but("image", "demo:2").but("memory", "64Mi"))
+	a := save(mine)
+	conflict(a, "changed image, memory of web", `<th scope="row">image</th><td class="mono">demo:2</td><td class="mono">demo:1</td>`, "MINE=1", `value="demo:1"`)
+	if strings.Contains(a.body, `<th scope="row">env</th>`) {
+		t.Error("what I alone have changed is said to be changed meanwhile")
+	}
+	if a := save(mine); a.status != http.StatusConflict {
+		t.Errorf("the same once more: %d", a.status)
+	}
+	mustSave(shown(a.body)) // with its eyes open
+
+	mine = edit().but("env", "MINE=2")
+	b.exec(`UPDATE workloads SET replicas = 10 WHERE id = $1`, id) // as a scale does
+	a = save(mine)
+	conflict(a, "changed replicas of web", `<td class="mono">10</td><td class="mono">1</td>`)
+	mustSave(shown(a.body).but("replicas", "10"))
+
+	mine = edit().but("env", "MINE=3")
+	mustSave(edit().but("env", "MINE=3").but("secret_env", "TOKEN=theirs"))
+	conflict(save(mine.but("secret_env", "TOKEN=sEcReT")), "changed secret_env of web", "another one is stored")
+	mustSave(mine) // what was changed meanwhile is the same, or kept
+
+	old := edit().but("env", "OLD=1")
+	mustSave(edit().but("image", "demo:3"))
+	delete(old, "release")
+	delete(old, "replicas_before")
+	mustSave(old) // a script that does not say
+	if form := edit(); form["image"] != "demo:1" || form["replicas"] != "10" {
+		t.Errorf("it holds %v", form)
+	}
+	conflict(save(edit().but("release", "99").but("image", "demo:4")), "changed image of web")
+	conflict(save(edit().but("release", "x").but("image", "demo:4")), "changed image of web")
+
+	// While theirs is being rolled out the form stays one of the release before.
+	mine = edit().but("env", "MINE=5")
+	if a := save(edit().but("image", "demo:5")); a.status != http.StatusSeeOther {
+		t.Fatal(a.status)
+	}
+	a = save(mine)
+	conflict(a, "is busy")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	conflict(save(shown(a.body)), "changed image of web")
+}
