@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -424,4 +425,56 @@ func TestAWorkloadsPageHasWhatItsStreamOffers(t *testing.T) {
 	}
 	b.do("delete", chromedp.Click(chromedp.CSS("#verb-delete > a")))
 	b.sees("dialog#delete[open]")
+}
+
+// hides makes the page believe that it is looked at, or not.
+func (b *browser) hides(hidden bool) {
+	b.t.Helper()
+	eval[bool](b, fmt.Sprintf(`(() => {
+		Object.defineProperty(document, "hidden", { configurable: true, value: %t });
+		document.dispatchEvent(new Event("visibilitychange"));
+		return true;
+	})()`, hidden))
+}
+
+// A log takes a connection only while somebody looks at it, of which a browser
+// has few, and goes on where it was left.
+func TestALogThatNobodyLooksAtIsNotRead(t *testing.T) {
+	t.Parallel()
+	begun, ended := make(chan string, 10), make(chan bool, 10)
+	var n atomic.Int64
+	b := browse(t, map[string]templ.Component{"workload": filled("plain")["workload"]}, map[string]http.HandlerFunc{
+		"GET /workloads/w1/stream": says(": \n\n"),
+		"GET /workloads/w1/logs/stream": func(w http.ResponseWriter, r *http.Request) {
+			begun <- r.Header.Get("Last-Event-ID")
+			i := n.Add(1)
+			says(fmt.Sprintf("id: after-%d\ndata: <div data-line>line %d</div>\n\n", i, i))(w, r)
+			ended <- true
+		},
+	})
+	b.open("/workload/#status")
+	b.sees("#live[data-live=live]")
+	eval[bool](b, `new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true), 0)))`)
+	if n.Load() != 0 {
+		t.Fatal("the log is read although its tab was never open")
+	}
+	b.do("the tab Logs", chromedp.Click(chromedp.CSS("#tab-logs")))
+	b.sees(".log-state.ok")
+	b.sees("[data-line]")
+	b.hides(true)
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatal("the log is still read")
+	}
+	b.hides(false)
+	b.sees(".log-state.ok")
+	b.sees(".log-chunk:not(:empty) ~ .log-chunk [data-line], [data-line] ~ [data-line]")
+	var after []string
+	for len(begun) > 0 {
+		after = append(after, <-begun)
+	}
+	if !slices.Equal(after, []string{"", "after-1"}) {
+		t.Errorf("it was read after %q", after)
+	}
 }

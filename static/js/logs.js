@@ -9,6 +9,7 @@
   const SHOWN = 120; // lines at the end that are elements at once
   const TURN = 8; // milliseconds of reading at a time
   const HEIGHT = 18; // of a line, in pixels, as the style sheet has it
+  const AWAY = 5000; // milliseconds for which a page that nobody looks at still reads
 
   const number = new Intl.NumberFormat("en-GB");
   const lines = (n) => (n === 1 ? "1 line" : `${number.format(n)} lines`);
@@ -36,11 +37,32 @@
         for (const e of entries) if (e.isIntersecting) this.unfold(e.target.chunk);
         if (this.follow) this.toEnd();
       }, { root: this.box, rootMargin: "800px 0px" });
-      this.resized = new ResizeObserver(() => { if (this.follow) this.toEnd(); });
+      this.resized = new ResizeObserver(() => {
+        if (this.follow) this.toEnd();
+        if (!this.shown && this.box.clientHeight) {
+          this.shown = true;
+          this.start();
+        }
+      });
       this.resized.observe(this.box);
       this.clear();
       this.controls(part);
-      this.start();
+    }
+
+    // attend lets go of the stream while nobody looks: a browser has only a few
+    // connections for all the tabs that show one site. It goes on after the last
+    // line that came.
+    attend() {
+      clearTimeout(this.away);
+      if (document.hidden) {
+        this.away = setTimeout(() => {
+          if (!this.shown || this.over) return;
+          this.stop();
+          this.state("paused", "stopped");
+        }, AWAY);
+      } else if (this.shown && !this.abort) {
+        this.start();
+      }
     }
 
     clear() {
@@ -101,7 +123,8 @@
       this.box.addEventListener("scroll", () => this.scrolled(), { passive: true });
       this.choice.addEventListener("change", () => this.choose());
       addEventListener("pagehide", () => this.stop());
-      addEventListener("pageshow", (e) => { if (e.persisted) this.start(); });
+      addEventListener("pageshow", (e) => { if (e.persisted && this.shown) this.start(); });
+      document.addEventListener("visibilitychange", () => this.attend());
     }
 
     // choose restarts the stream with the chosen pod, container and tail.
@@ -132,6 +155,13 @@
       portolan.forget(this.line);
     }
 
+    end(tone, why) {
+      this.over = true;
+      portolan.forget(this.line);
+      this.state("ended", tone);
+      this.say(why);
+    }
+
     async start() {
       this.stop();
       const abort = (this.abort = new AbortController());
@@ -139,6 +169,7 @@
       const heard = () => (line.heard = Date.now());
       let wait = 500;
       let failures = 0;
+      this.over = false; // nothing more is to come
       this.state("connecting", "working");
       while (this.abort === abort) {
         const attempt = new AbortController();
@@ -151,9 +182,7 @@
           if (!answer.ok || !answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
             const why = await reason(answer);
             if (answer.status < 500 && answer.status !== 429 && answer.status !== 408) {
-              portolan.forget(line);
-              this.state("ended", "failed");
-              this.say(why);
+              this.end("failed", why);
               return;
             }
             throw new Error(why);
@@ -166,9 +195,7 @@
             if (message.retry) wait = message.retry;
             if (message.id !== undefined) this.lastID = message.id;
             if (message.event === "done") {
-              portolan.forget(line);
-              this.state("ended", "stopped");
-              this.say(message.data);
+              this.end("stopped", message.data);
               return;
             }
             if (message.event === "notice") this.say(message.data);
