@@ -41,7 +41,7 @@ type Workload struct {
 	Replicas              Replicas
 	Wanted                int // replicas it has when it is not stopped
 	Endpoints             []Endpoint
-	Notes                 []string // things to know, such as a taken node port
+	Notes                 []string // things to know, such as that another release runs
 	Conditions            []Condition
 	Events                []Event
 	Pods                  []Pod
@@ -105,8 +105,9 @@ type Release struct {
 	By       string
 	Image    string
 	Says     string // what changed, or what it was made from
-	State    string // of the operation that rolled it out
-	Current  bool
+	State    string // succeeded when it has been up, else that of the operation that made it
+	Current  bool   // the one that is wanted
+	Runs     bool   // the one that was seen to run
 	Rollback bool // may be rolled back to
 }
 

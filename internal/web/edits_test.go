@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -109,3 +110,57 @@ func TestAnEditPutsNothingBackSilently(t *testing.T) {
 	b.ended(id, fleet.OperationSucceeded, 1)
 	conflict(save(shown(a.body)), "changed image of web")
 }
+
+// TestAReleaseThatNeverRanIsNotShownAsRunning: an edit that failed before it
+// changed anything leaves the release before it in the cluster.
+func TestAReleaseThatNeverRanIsNotShownAsRunning(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, _ := b.deployed(operator, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	b.exec(`UPDATE releases SET succeeded = true`)
+	outcome := func(release int) string {
+		t.Helper()
+		page := operator.get("/workloads/" + id).body
+		_, row, ok := strings.Cut(page, fmt.Sprintf(`<tr data-release="%d">`, release))
+		if !ok {
+			t.Fatalf("no release %d in\n%s", release, page)
+		}
+		_, row, _ = strings.Cut(row, `<td data-label="Outcome">`)
+		row, _, _ = strings.Cut(row, "</td>")
+		return strings.Join(strings.Fields(tag.ReplaceAllString(row, " ")), " ")
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		for i, text := range want {
+			if got := outcome(i + 1); got != text {
+				t.Errorf("release %d: %q, want %q", i+1, got, text)
+			}
+		}
+	}
+	const note = "Release 1 is what runs; release 2 failed. Redeploy makes release 2. To stay with release 1, roll back to it."
+	expect("running current")
+
+	if a := operator.post("/workloads/"+id+"/update", fields{"image": "demo:2"}); a.status != http.StatusSeeOther {
+		t.Fatal(a.status)
+	}
+	b.exec(`UPDATE operations SET state = 'running' WHERE finished_at IS NULL`)
+	expect("running", "rolling out current")
+	b.ended(id, fleet.OperationFailed, 1)
+	expect("running", "failed current")
+	page := operator.get("/workloads/" + id).body
+	if !strings.Contains(page, note) || !strings.Contains(page, "makes those of release 2 anew") {
+		t.Errorf("it does not say what runs:\n%s", page)
+	}
+	b.ended(id, fleet.OperationFailed, 2) // it was written, and did not come up
+	expect("succeeded", "failed current")
+	b.exec(`UPDATE releases SET succeeded = true`) // but with a redeploy
+	expect("succeeded", "running current")
+	if strings.Contains(operator.get("/workloads/"+id).body, "is what runs") {
+		t.Error("what is as it should be is noted")
+	}
+}
+
+var tag = regexp.MustCompile(`(?s)<[^>]*>`)

@@ -52,8 +52,14 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (
 		ID: wl.ID, Name: wl.Name, Runtime: wl.Runtime, RuntimeLabel: runtimeLabel(wl.Runtime), Target: wl.Target(),
 		ClusterLabel: situation.Target.Cluster.Label, Namespace: wl.Namespace, Kind: string(wl.Kind), Release: wl.Release, Wanted: int(wl.Replicas),
 		Phase: string(phase), Reason: reason, Since: state.Since, Operations: operationRows(operations),
-		Verbs: verbs(situation, role), Releases: releaseViews(releases, wl, situation, role),
+		Verbs: verbs(situation, role),
 	}
+	seen := state.Observation
+	if phase == fleet.PhaseUnknown {
+		seen = nil
+	}
+	v.Releases = releaseViews(releases, seen, situation, role)
+	v.Notes = otherRelease(v.Releases, seen, situation)
 	if role.Includes(fleet.RoleAdmin) {
 		v.ClusterHref = "/admin/clusters/" + wl.ClusterID
 	}
@@ -134,13 +140,20 @@ func verbs(s fleet.Situation, role fleet.Role) []views.Verb {
 	return out
 }
 
-func releaseViews(rows []fleet.ReleaseRow, w *fleet.Workload, s fleet.Situation, role fleet.Role) []views.Release {
+// releaseViews are the releases, of which seen, if it is not nil, shows one that
+// is in the cluster.
+func releaseViews(rows []fleet.ReleaseRow, seen *fleet.Observation, s fleet.Situation, role fleet.Role) []views.Release {
+	w := &s.Workload
 	back := role.Includes(fleet.RoleOperator) && s.Allows(fleet.VerbRollback) == nil
 	var out []views.Release
 	for i, r := range rows {
 		v := views.Release{
 			Number: r.Number, At: r.CreatedAt, By: r.CreatedBy, Image: r.Spec.Image, State: string(r.Latest.State),
 			Current: r.Number == w.Release, Rollback: back && r.Succeeded && r.Number != w.Release,
+		}
+		if r.Succeeded && r.Latest.State.Finished() {
+			v.State = string(fleet.OperationSucceeded) // by a later redeploy, it may be
+			v.Runs = seen != nil && seen.Exists && seen.Desired > 0 && seen.Release == r.Number
 		}
 		switch {
 		case r.From > 0:
@@ -151,6 +164,31 @@ func releaseViews(rows []fleet.ReleaseRow, w *fleet.Workload, s fleet.Situation,
 		out = append(out, v)
 	}
 	return out
+}
+
+// otherRelease says so when the cluster has another release than the one that is
+// wanted, and nothing is being done about it.
+func otherRelease(releases []views.Release, seen *fleet.Observation, s fleet.Situation) []string {
+	wanted := s.Workload.Release
+	if seen == nil || !seen.Exists || seen.Release == 0 || seen.Release == wanted || s.Unfinished != nil {
+		return nil
+	}
+	has, became := "what runs", "is the one that is wanted"
+	if seen.Desired == 0 {
+		has = "what the cluster has"
+	}
+	back := ""
+	for _, r := range releases {
+		switch {
+		case r.Number == wanted && r.State == string(fleet.OperationFailed):
+			became = "failed"
+		case r.Number == wanted && r.State == string(fleet.OperationCancelled):
+			became = "was cancelled"
+		case r.Number == seen.Release && r.Rollback:
+			back = fmt.Sprintf(" To stay with release %d, roll back to it.", r.Number)
+		}
+	}
+	return []string{fmt.Sprintf("Release %d is %s; release %d %s. Redeploy makes release %d.%s", seen.Release, has, wanted, became, wanted, back)}
 }
 
 // changed names the settings in which a release differs from the one before.
