@@ -820,7 +820,7 @@ func secretHint(kept []string) string {
 	if len(kept) == 0 {
 		return "KEY=VALUE, one a line. Write-only, kept in a Secret."
 	}
-	return "Now set: " + strings.Join(kept, ", ") + ". Blank keeps them all; KEY=VALUE, one a line, sets one anew."
+	return "Now set: " + strings.Join(kept, ", ") + ". Each stays unless it is named, one a line: KEY=VALUE sets it anew, -KEY removes it. One that you write under Environment is no longer secret."
 }
 
 // specFields are the deploy fields that make the spec. named shows the name;

@@ -108,7 +108,7 @@ type Release struct {
 	State    string // succeeded when it has been up, else that of the operation that made it
 	Current  bool   // the one that is wanted
 	Runs     bool   // the one that was seen to run
-	Rollback bool // may be rolled back to
+	Rollback bool   // may be rolled back to
 }
 
 // WorkloadDelete is the page that asks before deleting, and, where the cluster

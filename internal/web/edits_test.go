@@ -163,4 +163,42 @@ func TestAReleaseThatNeverRanIsNotShownAsRunning(t *testing.T) {
 	}
 }
 
+// TestASecretIsRemovedOrMadePlain as the form says.
+func TestASecretIsRemovedOrMadePlain(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, _ := b.deployed(operator, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	if page := operator.get("/workloads/" + id + "/edit").body; !strings.Contains(page, "Now set: TOKEN.") || !strings.Contains(page, "-KEY removes it") {
+		t.Error("the form does not say how a secret is removed")
+	}
+	release := 1
+	save := func(env, secrets string) fleet.Spec {
+		t.Helper()
+		if a := operator.post("/workloads/"+id+"/update", fields{"image": "demo:1", "env": env, "secret_env": secrets}); a.status != http.StatusSeeOther {
+			t.Fatalf("%d\n%s", a.status, a.body)
+		}
+		release++
+		b.ended(id, fleet.OperationSucceeded, release)
+		r, err := b.db.Release(t.Context(), id, release)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Spec
+	}
+	if s := save("", "OTHER=s3cret"); len(s.SecretEnv) != 2 {
+		t.Errorf("secrets %v", s.SecretEnv)
+	}
+	if s := save("TOKEN=plain", ""); len(s.SecretEnv) != 1 || s.SecretEnv[0] != "OTHER" || len(s.Env) != 1 {
+		t.Errorf("made plain: secrets %v, env %v", s.SecretEnv, s.Env)
+	}
+	if s := save("TOKEN=plain", "-OTHER"); len(s.SecretEnv) != 0 {
+		t.Errorf("removed: secrets %v", s.SecretEnv)
+	}
+	a := operator.post("/workloads/"+id+"/update", fields{"image": "demo:1", "env": "TOKEN=plain", "secret_env": "TOKEN=s3cret"})
+	refused(t, a, "secret_env", "TOKEN", "stands in both")
+}
+
 var tag = regexp.MustCompile(`(?s)<[^>]*>`)

@@ -335,16 +335,19 @@ func TestDeletingAskForTheName(t *testing.T) {
 
 func TestKeepSecrets(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ typed, present, want string }{
-		{"", "A=\nB=", "A=\nB="},
-		{"A=new", "A=\nB=", "A=new\nB="},
-		{"C=more", "A=\nB=", "C=more\nA=\nB="},
-		{"-A", "A=\nB=", "B="},
-		{"", "", ""},
-		{"A=x\nA=y", "A=", "A=x\nA=y"},
+	for _, test := range []struct{ typed, present, env, want string }{
+		{"", "A=\nB=", "", "A=\nB="},
+		{"A=new", "A=\nB=", "", "A=new\nB="},
+		{"C=more", "A=\nB=", "", "C=more\nA=\nB="},
+		{"-A", "A=\nB=", "", "B="},
+		{"", "", "", ""},
+		{"A=x\nA=y", "A=", "", "A=x\nA=y"},
+		{"", "A=\nB=", "C=1\n A =plain", "B="},
+		{"", "A=\nB=", "A", "A=\nB="},
+		{"A=new", "A=\nB=", "A=plain", "A=new\nB="},
 	} {
-		if got := keepSecrets(test.typed, test.present); got != test.want {
-			t.Errorf("keepSecrets(%q, %q) = %q, want %q", test.typed, test.present, got, test.want)
+		if got := keepSecrets(test.typed, test.present, test.env); got != test.want {
+			t.Errorf("keepSecrets(%q, %q, %q) = %q, want %q", test.typed, test.present, test.env, got, test.want)
 		}
 	}
 }

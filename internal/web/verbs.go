@@ -96,7 +96,7 @@ func (s *Server) updateWorkload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	sent := maps.Clone(form) // the use case writes into its form
-	sent["secret_env"] = keepSecrets(form["secret_env"], present["secret_env"])
+	sent["secret_env"] = keepSecrets(form["secret_env"], present["secret_env"], form["env"])
 	op, err := s.Operator.Update(r.Context(), actor(r), id, sent)
 	if formAgain(err) {
 		return s.editPage(w, r, formStatus(err), state.Workload, form, present, err)
@@ -109,8 +109,9 @@ func (s *Server) updateWorkload(w http.ResponseWriter, r *http.Request) error {
 
 // keepSecrets adds the secrets that were not typed anew, without a value, which
 // keeps the one they have: the form never shows them, so that leaving them out
-// cannot mean to lose them. A line of a minus and a name does.
-func keepSecrets(typed, present string) string {
+// cannot mean to lose them. A line of a minus and a name does, and so does a name
+// that now stands in env, where everybody may read its value.
+func keepSecrets(typed, present, env string) string {
 	var out []string
 	named := map[string]bool{}
 	for line := range strings.Lines(typed) {
@@ -122,6 +123,11 @@ func keepSecrets(typed, present string) string {
 		name, _, _ := strings.Cut(line, "=")
 		named[strings.TrimSpace(name)] = true
 		out = append(out, line)
+	}
+	for line := range strings.SplitSeq(env, "\n") {
+		if name, _, ok := strings.Cut(line, "="); ok {
+			named[strings.TrimSpace(name)] = true
+		}
 	}
 	for _, name := range secretNames(present) {
 		if !named[name] {
