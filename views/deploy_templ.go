@@ -1598,11 +1598,11 @@ func PreviewFragment(v *Preview) templ.Component {
 }
 
 // rollOutSays is what saving does. What the notes say about the way of it takes
-// the place of the usual.
+// the place of what a Deployment does that has no volume yet.
 func rollOutSays(v WorkloadEdit) string {
 	says := "Saving makes release " + strconv.Itoa(v.Release+1) + " and rolls it out."
 	if len(v.Notes) == 0 {
-		says += " The old pods serve until the new ones are ready."
+		says += " The old pods serve until the new ones are ready, unless you add a volume: then they end first."
 	}
 	return says
 }

@@ -201,4 +201,38 @@ func TestASecretIsRemovedOrMadePlain(t *testing.T) {
 	refused(t, a, "secret_env", "TOKEN", "stands in both")
 }
 
+// TestTheEditFormSaysHowPodsAreReplaced, and promises nothing that its saving
+// would not keep.
+func TestTheEditFormSaysHowPodsAreReplaced(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	const serve = "The old pods serve until the new ones are ready"
+	for name, test := range map[string]struct {
+		form     fields
+		promises bool
+		says     string
+	}{
+		"plain":    {nil, true, serve + ", unless you add a volume: then they end first."},
+		"volume":   {fields{"volumes": "data=/data 1Gi"}, false, "the old pods end before the new ones start"},
+		"stateful": {fields{"workload_kind": "statefulset"}, false, "each ends before the one in its place starts"},
+		"both":     {fields{"workload_kind": "statefulset", "volumes": "data=/data 1Gi"}, false, "each ends before the one in its place starts"},
+	} {
+		form := fields{"target": "k8s:one", "runtime": "container", "name": name, "image": "demo:1"}
+		for field, value := range test.form {
+			form[field] = value
+		}
+		a := operator.post("/deploy", form)
+		op, err := b.db.Operation(t.Context(), strings.TrimPrefix(a.location(), "/operations/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		page := operator.get("/workloads/" + op.WorkloadID + "/edit").body
+		if !strings.Contains(page, test.says) || strings.Contains(page, serve) != test.promises {
+			t.Errorf("%s: not as it is", name)
+		}
+	}
+}
+
 var tag = regexp.MustCompile(`(?s)<[^>]*>`)

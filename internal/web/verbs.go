@@ -164,8 +164,11 @@ func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl
 			v.Form.Values[name] = []string{present[name]}
 		}
 	}
-	if wl.Kind == fleet.KindDeployment && present["volumes"] != fleet.NoVolumes {
-		v.Notes = append(v.Notes, "It has a volume that one pod alone may hold, so the old pod ends before the new one starts.")
+	switch {
+	case wl.Kind == fleet.KindStatefulSet:
+		v.Notes = append(v.Notes, "It is a StatefulSet: its pods are replaced one after the other, and each ends before the one in its place starts.")
+	case present["volumes"] != fleet.NoVolumes:
+		v.Notes = append(v.Notes, "It has a volume that one pod alone may hold, so the old pods end before the new ones start.")
 	}
 	return s.render(w, r, status, "Edit "+wl.Name, func(p views.Page) templ.Component { return views.WorkloadEditPage(p, v) })
 }
