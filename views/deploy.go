@@ -14,7 +14,8 @@ type Deploy struct {
 	NotOffered []NotOffered
 	Runtimes   []RuntimeChoice
 	Preview    *Preview
-	Registered int // clusters in all, for what an empty page advises
+	Registered int  // clusters in all, for what an empty page advises
+	Typed      bool // the form holds what a person has typed: it is shown although there is no target
 
 	Notes map[string][]ui.Note // what targets have not, by field
 }

@@ -53,10 +53,7 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
 	if readErr != nil {
 		return readErr
 	}
-	if len(v.Targets) == 0 {
-		return err // there is no form to show
-	}
-	v.Form = shownForm(form, err)
+	v.Form, v.Typed = shownForm(form, err), true
 	return s.deployPage(w, r, formStatus(err), v)
 }
 
@@ -81,10 +78,7 @@ func (s *Server) previewDeploy(w http.ResponseWriter, r *http.Request) error {
 	if readErr != nil {
 		return readErr
 	}
-	if len(v.Targets) == 0 && err != nil {
-		return err
-	}
-	v.Form, v.Preview = shownForm(form, err), preview
+	v.Form, v.Typed, v.Preview = shownForm(form, err), true, preview
 	return s.deployPage(w, r, status, v)
 }
 

@@ -233,6 +233,38 @@ func TestDeployOnlyToTargets(t *testing.T) {
 	}
 }
 
+// TestADeployFormOutlivesItsTarget: also when the last one has just left, the
+// page holds what was typed, and says at the target what is wrong with it.
+func TestADeployFormOutlivesItsTarget(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	form := fields{"target": "k8s:one", "runtime": "container", "name": "web", "image": "demo:1", "env": "KEPT=kept-value", "secret_env": "TOKEN=sEcReT"}
+	expect := func(when string, status int, target string, want ...string) {
+		t.Helper()
+		for _, path := range []string{"/deploy", "/deploy/preview"} {
+			a := operator.post(path, form.but("target", target))
+			if a.status != status || strings.Contains(a.body, "sEcReT") || !strings.Contains(a.body, "data-error") {
+				t.Errorf("%s, %s: %d\n%s", when, path, a.status, a.body)
+			}
+			for _, text := range append(want, "kept-value", `id="deploy-form"`) {
+				if !strings.Contains(a.body, text) {
+					t.Errorf("%s, %s: no %q", when, path, text)
+				}
+			}
+		}
+	}
+	expect("no cluster at all", http.StatusServiceUnavailable, "k8s:one", "deploy requires Kubernetes", "No cluster is available now.")
+	b.target(admin, "one")
+	if a := admin.post("/admin/clusters/one/disable", nil); a.status != http.StatusSeeOther {
+		t.Fatal(a.status)
+	}
+	expect("the last one has left", http.StatusConflict, "k8s:one", `id="e-target"`, "not a target now: disabled", `type="hidden" name="target" value="k8s:one"`)
+	expect("none chosen", http.StatusServiceUnavailable, "", "deploy requires Kubernetes")
+	b.target(admin, "two")
+	expect("another is left", http.StatusConflict, "k8s:one", `id="e-target"`, "not a target now: disabled", `data-target="k8s:two"`)
+}
+
 func TestDeployFormComesBack(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
