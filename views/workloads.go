@@ -74,7 +74,8 @@ type Condition struct {
 	At                            time.Time
 }
 
-// Event is an event of the cluster about one of the workload's objects.
+// Event is an event of the cluster about one of the workload's objects, which
+// the last operation recorded.
 type Event struct {
 	At                   time.Time
 	Type                 string // Normal or Warning

@@ -235,4 +235,26 @@ func TestTheEditFormSaysHowPodsAreReplaced(t *testing.T) {
 	}
 }
 
+// TestAWorkloadsPageShowsTheNewestEvents of its last operation, however long the
+// record, and claims none of the cluster's others.
+func TestAWorkloadsPageShowsTheNewestEvents(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, op := b.deployed(operator, "one", "web")
+	page := operator.get("/workloads/" + id).body
+	if !strings.Contains(page, "Events of the last operation") || !strings.Contains(page, "It recorded none.") {
+		t.Error("it says more than it knows")
+	}
+	b.exec(`
+		INSERT INTO operation_events (operation_id, seq, at, type, step, state, reason, object, message)
+		SELECT o.id, o.last_seq + n, now(), 'normal', '', '', 'Pulled', 'Pod/web-a', 'message ' || n || '.' FROM operations o, generate_series(1, 1500) n WHERE o.id = $1`, op)
+	b.exec(`UPDATE operations SET last_seq = last_seq + 1500 WHERE id = $1`, op)
+	page = operator.get("/workloads/" + id).body
+	if !strings.Contains(page, "message 1500.") || !strings.Contains(page, "message 1481.") || strings.Contains(page, "message 1480.") {
+		t.Error("it does not show the newest twenty")
+	}
+}
+
 var tag = regexp.MustCompile(`(?s)<[^>]*>`)

@@ -17,7 +17,8 @@ import (
 
 const (
 	shownOperations = 20
-	shownHappenings = 20 // the newest events of the latest operation
+	shownHappenings = 20  // the newest events of the latest operation
+	readHappenings  = 200 // of its record, in which they stand among others
 )
 
 func (s *Server) showWorkload(w http.ResponseWriter, r *http.Request) error {
@@ -75,7 +76,7 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (
 	observed(&v, state.Observation)
 	v.Logs = logPane(wl, state.Observation, logChoice{tail: defaultTail})
 	if state.Operation != nil {
-		events, err := s.Reads.EventsSince(ctx, state.Operation.ID, 0, 0)
+		events, err := s.Reads.EventsSince(ctx, state.Operation.ID, state.Operation.LastSeq-readHappenings, readHappenings)
 		if err != nil {
 			return v, err
 		}
