@@ -478,3 +478,44 @@ func TestALogThatNobodyLooksAtIsNotRead(t *testing.T) {
 		t.Errorf("it was read after %q", after)
 	}
 }
+
+// A log pane offers the pods that there are now, keeps the one that was chosen,
+// and takes back what it said when there are lines again.
+func TestALogPaneKeepsUp(t *testing.T) {
+	t.Parallel()
+	pane := LogPane{WorkloadID: "w1", Name: "web", Stream: "/workloads/w1/logs/stream", Pods: []string{"web-a", "web-b"}}
+	choices := make(chan string, 10)
+	b := browse(t, map[string]templ.Component{"logs": LogsPage(admin(), pane)}, map[string]http.HandlerFunc{
+		"GET /workloads/w1/logs/stream": func(w http.ResponseWriter, r *http.Request) {
+			choices <- r.URL.Query().Get("pod")
+			says("id: 1\nevent: pods\ndata: web-c web-d web-e\n\nid: 1\nevent: notice\ndata: No pod has started yet.\n\n"+
+				"id: 2\ndata: <div data-line>a line</div>\n\n")(w, r)
+		},
+	})
+	options := func() string {
+		return eval[string](b, `(() => {
+			const pod = document.querySelector("select[name=pod]");
+			return [...pod.options].map((o) => o.textContent).join(", ") + ": " + pod.value;
+		})()`)
+	}
+	b.open("/logs/")
+	b.sees("[data-line]")
+	if got := options(); got != "all pods (3), web-c, web-d, web-e: " {
+		t.Errorf("it offers %q", got)
+	}
+	b.sees("[data-log-notice][hidden]")
+
+	eval[bool](b, `(() => {
+		const pod = document.querySelector("select[name=pod]");
+		pod.add(new Option("web-a", "web-a", false, true)); // as one that has gone meanwhile
+		pod.dispatchEvent(new Event("change", { bubbles: true }));
+		return true;
+	})()`)
+	b.sees("[data-line]")
+	if got := options(); got != "all pods (3), web-c, web-d, web-e, web-a: web-a" {
+		t.Errorf("with one chosen it offers %q", got)
+	}
+	if first, then := <-choices, <-choices; first != "" || then != "web-a" {
+		t.Errorf("it read %q, then %q", first, then)
+	}
+}

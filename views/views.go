@@ -48,7 +48,9 @@
 // message is a batch of lines made by AppendLogLine, and of AppendLogGap where
 // lines are missing; newlines between them are allowed and not needed. A message
 // named "done" ends the pane with its data as the reason, one named "notice"
-// shows its data above the lines. A refusal (401, 403, 404, 409, 503) is shown
+// shows its data above the lines until more lines have come, one named "pods" has
+// the names of the pods that there are now, with spaces between.
+// A refusal (401, 403, 404, 409, 503) is shown
 // with the text of the element marked data-error in its body, or of the whole
 // body when that is plain text.
 package views

@@ -2,9 +2,14 @@ package adapter
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"portolan/internal/kube/live"
 )
 
 // What the feeds bring meanwhile is held back until the earlier lines are
@@ -30,4 +35,32 @@ func TestHeldLinesDoNotKeepEarlierOnesOut(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Pods for which there is no more room are not left out in silence, nor told of
+// one by one.
+func TestThatMorePodsStartThanAreShownIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	s := &LogStream{
+		limit: 1000, at: position{}, held: map[*tap][]item{}, taps: map[string]*tap{}, ended: map[string]bool{},
+		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
+	}
+	for i := range maxSources {
+		s.taps[logKey(fmt.Sprint("uid-", i), "main")] = &tap{}
+	}
+	for _, name := range []string{"web-a", "web-b"} {
+		p := &live.Pod{}
+		if err := json.Unmarshal([]byte(`{"metadata": {"name": "`+name+`", "uid": "`+name+`"}, "spec": {"containers": [{"name": "main"}]},
+			"status": {"containerStatuses": [{"name": "main", "state": {"running": {}}}]}}`), p); err != nil {
+			t.Fatal(err)
+		}
+		s.joinLater(t.Context(), p)
+		s.running.Wait()
+	}
+	if b, ok, err := s.take(); !ok || err != nil || !strings.HasPrefix(b.Gap, "Pod web-a has started as well.") {
+		t.Errorf("%+v %v %v", b, ok, err)
+	}
+	if b, ok, _ := s.take(); ok {
+		t.Errorf("it is said again: %+v", b)
+	}
 }

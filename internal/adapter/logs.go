@@ -50,6 +50,7 @@ type LogStream struct {
 	held   map[*tap][]item // of sources whose earlier lines are still being read
 	taps   map[string]*tap // by source key
 	ended  map[string]bool // source keys of which nothing more comes
+	full   bool            // it was said that no more pods can be shown
 	err    error           // how it ends, once the queue is empty
 }
 
@@ -128,6 +129,11 @@ func (s *LogStream) note(ctx context.Context, format string, args ...any) {
 	_ = s.put(ctx, item{source: &s.origin, note: fmt.Sprintf(format, args...)})
 }
 
+// noteInLog says something that stays where it stands among the lines.
+func (s *LogStream) noteInLog(ctx context.Context, format string, args ...any) {
+	_ = s.put(ctx, item{source: &s.origin, gap: fmt.Sprintf(format, args...)})
+}
+
 // run reads the earlier lines, then keeps up with the pods of a merged log.
 func (s *LogStream) run(ctx context.Context, pods []live.Pod, selector, version string) {
 	if s.query.Previous {
@@ -190,7 +196,12 @@ func (s *LogStream) begin(ctx context.Context, pods []live.Pod) {
 		}
 	}
 	if len(sources) > maxSources {
-		s.note(ctx, "The workload has %d pods; the logs of %d of them are shown.", len(sources), maxSources)
+		if !s.resumed {
+			s.noteInLog(ctx, "The workload has %d pods; the logs of %d of them are shown.", len(sources), maxSources)
+		}
+		s.mu.Lock()
+		s.full = true
+		s.mu.Unlock()
 		sources = sources[:maxSources]
 	}
 	if len(sources) == 0 {
@@ -273,11 +284,20 @@ func (s *LogStream) joinLater(ctx context.Context, p *live.Pod) {
 	key := logKey(p.UID, container)
 	known := s.taps[key] != nil || s.ended[key]
 	full := len(s.taps) >= maxSources
+	left := full && !known && p.Started(container)
+	tell := left && !s.full
+	s.full = s.full || left
 	s.mu.Unlock()
-	if known || full || !p.Started(container) {
+	if known || full && !tell || !p.Started(container) {
 		return
 	}
 	pod := *p
+	if tell {
+		s.running.Go(func() {
+			s.noteInLog(ctx, "Pod %s has started as well. The logs of %d pods are shown, and of no more: choose a pod to see its log.", pod.Name, maxSources)
+		})
+		return
+	}
 	s.running.Go(func() {
 		s.note(ctx, "Pod %s has started.", pod.Name)
 		t, _ := s.attach(ctx, &pod, true, func(lines []line) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,11 @@ func (s *Server) streamLogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer out.end()
 	begin := cmp.Or(after, logBeginning)
-	return s.copyLog(ctx, r, &logWriter{out: out, merged: choice.pod == "", last: begin, sent: begin}, log)
+	lines := &logWriter{out: out, merged: choice.pod == "", last: begin, sent: begin}
+	if lines.pods = podNames(state.Observation); after != "" { // the page is older than that
+		lines.tellPods()
+	}
+	return s.copyLog(ctx, r, lines, log)
 }
 
 type readBatch struct {
@@ -93,7 +98,7 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 	defer later.Stop()
 	mayRead := func() error {
 		recheck.Reset(s.Recheck)
-		return s.mayReadLog(r)
+		return s.mayReadLog(r, out)
 	}
 	flush := func() error {
 		// A busy log always has the next lines ready, and a slow reader takes
@@ -127,7 +132,9 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 		case <-later.C:
 			err = flush()
 		case <-recheck.C:
-			err = mayRead()
+			if err = mayRead(); err == nil && len(out.out.buf) > 0 {
+				err = flush()
+			}
 		case <-ping.C:
 			out.out.ping()
 			err = flush()
@@ -138,13 +145,33 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 	}
 }
 
-// mayReadLog asks again for the person and for the workload.
-func (s *Server) mayReadLog(r *http.Request) error {
+// mayReadLog asks again for the person and for the workload, and adds the pods
+// that it has now when they have changed.
+func (s *Server) mayReadLog(r *http.Request, out *logWriter) error {
 	if err := s.mayRead(r); err != nil {
 		return err
 	}
-	_, err := s.Reads.Workload(r.Context(), chi.URLParam(r, "id"))
-	return gone(err)
+	state, err := s.Reads.Workload(r.Context(), chi.URLParam(r, "id"))
+	if err != nil {
+		return gone(err)
+	}
+	if now := podNames(state.Observation); !slices.Equal(now, out.pods) {
+		out.pods = now
+		out.tellPods()
+	}
+	return nil
+}
+
+// podNames are the pods that were last seen.
+func podNames(o *fleet.Observation) []string {
+	if o == nil {
+		return nil
+	}
+	var out []string
+	for i := range o.Pods {
+		out = append(out, o.Pods[i].Name)
+	}
+	return out
 }
 
 // endLog tells the reader why no more lines come. Other errors break the stream
@@ -176,6 +203,15 @@ type logWriter struct {
 	last    string // position of the last line that was added
 	sent    string // of the last that was sent
 	flushed time.Time
+	pods    []string // that can be chosen, as last seen
+}
+
+// tellPods adds a message of the pods. While there is none, the page offers those
+// that it knows.
+func (l *logWriter) tellPods() {
+	if len(l.pods) > 0 {
+		l.out.message(l.last, "pods", []byte(strings.Join(l.pods, " ")))
+	}
 }
 
 // errReaderGone says that nobody takes what is sent.

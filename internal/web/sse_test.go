@@ -451,3 +451,31 @@ func TestASilentStreamIsNotReset(t *testing.T) {
 	}
 	live.until(named("done"))
 }
+
+// TestALogTellsWhichPodsThereAre whenever they have changed, and who comes back
+// at once.
+func TestALogTellsWhichPodsThereAre(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	workload, _ := b.deployed(admin, "one", "web")
+	b.ended(workload, fleet.OperationSucceeded, 1)
+	b.logs.batches = make(chan fleet.LogBatch)
+	path := "/workloads/" + workload + "/logs/stream"
+	has := func(pods string) { b.exec(`UPDATE observations SET pods = $1`, pods) }
+	has(`[{"name": "web-a"}]`)
+	live := admin.open(path, "")
+	b.logs.batches <- fleet.LogBatch{Lines: []fleet.LogLine{{Pod: "web-a", Text: "a line", Position: "p1"}}}
+	if m, _ := live.next(); m.name != "" || m.id != "p1" {
+		t.Errorf("first %+v", m)
+	}
+	has(`[{"name": "web-b"}, {"name": "web-c"}]`)
+	if m, _ := live.next(); m.name != "pods" || m.data != "web-b web-c" || m.id != "p1" {
+		t.Errorf("after a change %+v", m)
+	}
+	back := admin.open(path, "p1")
+	if m, _ := back.next(); m.name != "pods" || m.data != "web-b web-c" || m.id != "p1" {
+		t.Errorf("on coming back %+v", m)
+	}
+}

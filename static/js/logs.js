@@ -9,6 +9,7 @@
   const SHOWN = 120; // lines at the end that are elements at once
   const TURN = 8; // milliseconds of reading at a time
   const HEIGHT = 18; // of a line, in pixels, as the style sheet has it
+  const READ = 4000; // milliseconds that a notice stays at least
   const AWAY = 5000; // milliseconds for which a page that nobody looks at still reads
 
   const number = new Intl.NumberFormat("en-GB");
@@ -135,7 +136,7 @@
       if (location.pathname === new URL(this.choice.action).pathname) history.replaceState(history.state, "", `?${query}`);
       this.stop();
       this.clear();
-      this.notice.hidden = true;
+      this.say("");
       this.start();
     }
 
@@ -145,8 +146,27 @@
     }
 
     say(text) {
+      clearTimeout(this.fading);
+      this.fading = 0;
+      this.said = Date.now();
       this.notice.textContent = text;
       this.notice.hidden = !text;
+    }
+
+    // fade takes a notice away when there are lines again, once it could be read.
+    fade() {
+      if (this.notice.hidden || this.fading) return;
+      this.fading = setTimeout(() => this.say(""), Math.max(0, this.said + READ - Date.now()));
+    }
+
+    // podsNow offers the pods that there are now. The choice stays what it was.
+    podsNow(names) {
+      const select = this.choice.elements.pod;
+      const chosen = select.value;
+      const [all] = select.options;
+      all.textContent = names.length === 1 ? "1 pod" : `all pods (${names.length})`;
+      if (chosen && !names.includes(chosen)) names.push(chosen);
+      select.replaceChildren(all, ...names.map((name) => new Option(name, name, false, name === chosen)));
     }
 
     stop() {
@@ -199,6 +219,7 @@
               return;
             }
             if (message.event === "notice") this.say(message.data);
+            else if (message.event === "pods") this.podsNow(message.data.split(" "));
             else if (!message.event && message.data) this.push(message.data);
           }
         } catch (e) {
@@ -220,6 +241,7 @@
       let n = 0;
       for (let i = html.indexOf("<div data-"); i >= 0; i = html.indexOf("<div data-", i + 10)) n++;
       if (!n) return;
+      this.fade();
       this.pending.push({ html, n });
       this.pendingLines += n;
       while (this.pendingLines > KEEP && this.pending.length > 1) {
