@@ -70,3 +70,37 @@ func BenchmarkWorkloadsPage(b *testing.B) {
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
 	b.ReportMetric(float64(bytes)/1024, "KiB")
 }
+
+// BenchmarkWorkloadState measures what an open page of a workload costs each time
+// that it looks, with fifty releases of 800 KiB of files: the first time, and then.
+func BenchmarkWorkloadState(b *testing.B) {
+	bu := setup(b)
+	admin := bu.user(fleet.RoleAdmin)
+	bu.target(admin, "one")
+	workload, _ := bu.deployed(admin, "one", "web")
+	if _, err := bu.db.Pool().Exec(b.Context(), `
+		INSERT INTO releases (workload_id, number, spec, sealed_secrets, sealed_key_id, from_release, created_by)
+		SELECT workload_id, n, jsonb_set(spec, '{files}', jsonb_build_array(jsonb_build_object('path', '/f', 'content',
+			(SELECT string_agg(md5((n * 30000 + i)::text), '') FROM generate_series(1, 25600) i)))), '', '', 0, 'x'
+		FROM releases, generate_series(2, 50) n WHERE workload_id = $1`, workload); err != nil {
+		b.Fatal(err)
+	}
+	for name, fresh := range map[string]bool{"first": true, "then": false} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			var known history
+			look := func() {
+				if _, err := bu.server.workloadView(b.Context(), workload, fleet.RoleAdmin, &known); err != nil {
+					b.Fatal(err)
+				}
+			}
+			look()
+			for b.Loop() {
+				if fresh {
+					known = history{}
+				}
+				look()
+			}
+		})
+	}
+}

@@ -479,3 +479,44 @@ func TestALogTellsWhichPodsThereAre(t *testing.T) {
 		t.Errorf("on coming back %+v", m)
 	}
 }
+
+// countedReads counts how often the releases of a workload are read.
+type countedReads struct {
+	Reads
+	releases atomic.Int64
+}
+
+func (c *countedReads) Releases(ctx context.Context, id string) ([]fleet.ReleaseRow, error) {
+	c.releases.Add(1)
+	return c.Reads.Releases(ctx, id)
+}
+
+// TestAnOpenPageReadsReleasesOnlyAnew when there can be another, or another
+// outcome: they are large.
+func TestAnOpenPageReadsReleasesOnlyAnew(t *testing.T) {
+	t.Parallel()
+	reads := &countedReads{}
+	b := setup(t, func(o *Options) { reads.Reads, o.Reads = o.Reads, reads })
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	id, _ := b.deployed(admin, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	live := admin.open("/workloads/"+id+"/stream", "")
+	shows := func(what string, read int64) {
+		t.Helper()
+		live.until(func(m message) bool { return strings.Contains(m.data, what) })
+		if n := reads.releases.Load(); n != read {
+			t.Errorf("until %s they were read %d times, want %d", what, n, read)
+		}
+	}
+	shows(`data-desired="1"`, 1)
+	b.exec(`UPDATE observations SET desired = 2`)
+	shows(`data-desired="2"`, 1)
+	if a := admin.post("/workloads/"+id+"/update", fields{"image": "demo:2"}); a.status != http.StatusSeeOther {
+		t.Fatal(a.status)
+	}
+	shows("changed: image", 2)
+	b.ended(id, fleet.OperationFailed, 1)
+	b.exec(`UPDATE observations SET desired = 3`)
+	shows(`data-desired="3"`, 3)
+}

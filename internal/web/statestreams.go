@@ -93,9 +93,10 @@ func (s *Server) streamWorkload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var sent *views.Workload
+	var known history
 	ids := newTimeID(r)
 	return s.follow(w, r, func(ctx context.Context, out *eventStream) error {
-		v, err := s.workloadView(ctx, id, visitOf(ctx).user.Role)
+		v, err := s.workloadView(ctx, id, visitOf(ctx).user.Role, &known)
 		if err != nil {
 			return gone(err)
 		}

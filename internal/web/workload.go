@@ -22,15 +22,16 @@ const (
 )
 
 func (s *Server) showWorkload(w http.ResponseWriter, r *http.Request) error {
-	v, err := s.workloadView(r.Context(), chi.URLParam(r, "id"), visitOf(r.Context()).user.Role)
+	v, err := s.workloadView(r.Context(), chi.URLParam(r, "id"), visitOf(r.Context()).user.Role, &history{})
 	if err != nil {
 		return err
 	}
 	return s.render(w, r, http.StatusOK, v.Name, func(p views.Page) templ.Component { return views.WorkloadPage(p, v) })
 }
 
-// workloadView is the page of a workload as it is now.
-func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (views.Workload, error) {
+// workloadView is the page of a workload as it is now. known is what an open page
+// knows already of its releases.
+func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role, known *history) (views.Workload, error) {
 	state, err := s.Reads.Workload(ctx, id)
 	if err != nil {
 		return views.Workload{}, err
@@ -39,8 +40,7 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (
 	if err != nil {
 		return views.Workload{}, err
 	}
-	releases, err := s.Reads.Releases(ctx, id)
-	if err != nil {
+	if err := s.readHistory(ctx, known, state); err != nil {
 		return views.Workload{}, err
 	}
 	operations, err := s.Reads.OperationsOf(ctx, id, shownOperations)
@@ -59,7 +59,7 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (
 	if phase == fleet.PhaseUnknown {
 		seen = nil
 	}
-	v.Releases = releaseViews(releases, seen, situation, role)
+	v.Releases = releaseViews(known, seen, situation, role)
 	v.Notes = otherRelease(v.Releases, seen, situation)
 	if role.Includes(fleet.RoleAdmin) {
 		v.ClusterHref = "/admin/clusters/" + wl.ClusterID
@@ -68,9 +68,8 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role) (
 		row := operationRow(op)
 		v.Active = &row
 	}
-	if i := slices.IndexFunc(releases, func(r fleet.ReleaseRow) bool { return r.Number == wl.Release }); i >= 0 {
-		spec := releases[i].Spec
-		v.Image, v.Spec = spec.Image, specFacts(spec)
+	if spec, ok := known.wanted(); ok {
+		v.Image, v.Spec = spec.Image, known.spec
 		v.Delete = deleteConfirm(wl, spec)
 	}
 	observed(&v, state.Observation)
@@ -143,24 +142,18 @@ func verbs(s fleet.Situation, role fleet.Role) []views.Verb {
 
 // releaseViews are the releases, of which seen, if it is not nil, shows one that
 // is in the cluster.
-func releaseViews(rows []fleet.ReleaseRow, seen *fleet.Observation, s fleet.Situation, role fleet.Role) []views.Release {
+func releaseViews(known *history, seen *fleet.Observation, s fleet.Situation, role fleet.Role) []views.Release {
 	w := &s.Workload
 	back := role.Includes(fleet.RoleOperator) && s.Allows(fleet.VerbRollback) == nil
 	var out []views.Release
-	for i, r := range rows {
+	for i, r := range known.rows {
 		v := views.Release{
-			Number: r.Number, At: r.CreatedAt, By: r.CreatedBy, Image: r.Spec.Image, State: string(r.Latest.State),
+			Number: r.Number, Says: known.says[i], At: r.CreatedAt, By: r.CreatedBy, Image: r.Spec.Image, State: string(r.Latest.State),
 			Current: r.Number == w.Release, Rollback: back && r.Succeeded && r.Number != w.Release,
 		}
 		if r.Succeeded && r.Latest.State.Finished() {
 			v.State = string(fleet.OperationSucceeded) // by a later redeploy, it may be
 			v.Runs = seen != nil && seen.Exists && seen.Desired > 0 && seen.Release == r.Number
-		}
-		switch {
-		case r.From > 0:
-			v.Says = fmt.Sprintf("repeats release %d", r.From)
-		case i+1 < len(rows):
-			v.Says = changed(rows[i+1].Spec, r.Spec)
 		}
 		out = append(out, v)
 	}
@@ -193,8 +186,7 @@ func otherRelease(releases []views.Release, seen *fleet.Observation, s fleet.Sit
 }
 
 // changed names the settings in which a release differs from the one before.
-func changed(before, after fleet.Spec) string {
-	a, b := specFacts(before), specFacts(after)
+func changed(a, b []views.Fact) string {
 	values := map[string]string{}
 	for _, f := range a {
 		values[f.Name] = f.Value
