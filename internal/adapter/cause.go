@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,8 +135,10 @@ func (j *job) notNewest(ctx context.Context, s live.Sight) func(*live.Pod) bool 
 		return func(p *live.Pod) bool { return newest != "" && p.Labels.ControllerRevisionHash != newest }
 	}
 	set, ok := j.newestSet(ctx, s)
-	if !ok {
-		return nil
+	if !ok || s.Controller.Status.UpdatedReplicas == 0 {
+		// A Deployment that recreates its pods, or whose count changes with its spec,
+		// has taken that up before there is a ReplicaSet for it: no pod is of it yet.
+		return func(*live.Pod) bool { return true }
 	}
 	return func(p *live.Pod) bool { return p.Labels.PodTemplateHash != set.Labels.PodTemplateHash }
 }
@@ -144,17 +147,28 @@ type replicaSet struct {
 	live.Meta `json:"metadata"`
 }
 
-// newestSet returns the ReplicaSet of a Deployment's newest spec, if it can be had.
+// newestSet returns the newest ReplicaSet of a Deployment, if it can be had: that
+// of its newest spec, once there is one. The controller gives that the highest
+// revision before it says anything of it in the Deployment's status, and the
+// Deployment itself the same one only later.
 func (j *job) newestSet(ctx context.Context, s live.Sight) (set replicaSet, ok bool) {
 	sets, _, err := live.List[replicaSet](ctx, j.api, live.ReplicaSets, j.Workload.Namespace, live.Query{Labels: j.selector()})
 	if err != nil {
 		return set, false
 	}
-	i := slices.IndexFunc(sets, func(r replicaSet) bool { return r.Annotations.Revision == s.Controller.Annotations.Revision })
-	if i < 0 {
+	sets = slices.DeleteFunc(sets, func(r replicaSet) bool {
+		return !slices.Contains(r.OwnerReferences, live.Reference{UID: s.Controller.UID})
+	})
+	if len(sets) == 0 {
 		return set, false
 	}
-	return sets[i], true
+	return slices.MaxFunc(sets, func(a, b replicaSet) int { return cmp.Compare(a.revision(), b.revision()) }), true
+}
+
+// revision is 0 where the controller has not given one yet.
+func (r *replicaSet) revision() int64 {
+	n, _ := strconv.ParseInt(r.Annotations.Revision, 10, 64)
+	return n
 }
 
 // How much evidence a failure carries.

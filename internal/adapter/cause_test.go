@@ -1,6 +1,9 @@
 package adapter
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube/live"
@@ -148,4 +152,66 @@ func TestPatienceWithAContainerBeginsWhenItCanBegin(t *testing.T) {
 			t.Errorf("%s: final %t after %d s", name, final, c.after)
 		}
 	}
+}
+
+// What an update is about to replace says nothing about whether it will succeed,
+// also while the controller has taken the update up but made no pod of it yet.
+func TestTheTroubleOfOlderPodsIsNotFinal(t *testing.T) {
+	t.Parallel()
+	const uid = "of-the-deployment"
+	for name, c := range map[string]struct {
+		sets    string // as the API server lists them
+		updated int32
+		final   bool
+	}{
+		"recreated, and nothing made yet": {`{"metadata":{"name":"web-old","labels":{"pod-template-hash":"old"},"annotations":{"deployment.kubernetes.io/revision":"2"},"ownerReferences":[{"uid":"of-the-deployment"}]}}`, 0, false},
+		"back to the pods of before that": {`{"metadata":{"name":"web-old","labels":{"pod-template-hash":"old"},"annotations":{"deployment.kubernetes.io/revision":"2"},"ownerReferences":[{"uid":"of-the-deployment"}]}},
+			{"metadata":{"name":"web-good","labels":{"pod-template-hash":"good"},"annotations":{"deployment.kubernetes.io/revision":"10"},"ownerReferences":[{"uid":"of-the-deployment"}]}}`, 1, false},
+		"a Deployment before this one": {`{"metadata":{"name":"web-old","labels":{"pod-template-hash":"old"},"annotations":{"deployment.kubernetes.io/revision":"2"},"ownerReferences":[{"uid":"of-the-deployment"}]}},
+			{"metadata":{"name":"web-good","labels":{"pod-template-hash":"good"},"annotations":{"deployment.kubernetes.io/revision":"10"},"ownerReferences":[{"uid":"of-another"}]}}`, 1, true},
+		"its own": {`{"metadata":{"name":"web-old","labels":{"pod-template-hash":"old"},"annotations":{"deployment.kubernetes.io/revision":"2"},"ownerReferences":[{"uid":"of-the-deployment"}]}}`, 1, true},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			items := ""
+			if strings.HasSuffix(r.URL.Path, "/replicasets") {
+				items = c.sets
+			}
+			_, _ = io.WriteString(w, `{"metadata":{},"items":[`+items+`]}`)
+		}))
+		t.Cleanup(server.Close)
+		api, err := live.NewAPI(&rest.Config{Host: server.URL, QPS: 50, Burst: 100}, server.Client())
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := &job{api: api, opts: Options{}.withDefaults(), now: time.Now}
+		j.Workload.Name, j.Workload.Namespace, j.Workload.Kind = "web", "apps", fleet.KindDeployment
+		pod := live.Pod{Meta: live.Meta{Name: "web-old-1", UID: "1", Labels: live.Labels{PodTemplateHash: "old"}}}
+		status := live.ContainerStatus{Name: "web", RestartCount: 5}
+		status.State.Waiting = &struct {
+			Reason  string `json:"reason"`
+			Message string `json:"message"`
+		}{Reason: "CrashLoopBackOff"}
+		pod.Status.ContainerStatuses = []live.ContainerStatus{status}
+		controller := &live.Controller{Meta: live.Meta{Name: "web", UID: uid, Annotations: live.Annotations{Revision: "2"}}}
+		controller.Status.UpdatedReplicas = c.updated
+		failure := j.cause(t.Context(), live.Sight{Kind: fleet.KindDeployment, Controller: controller, Pods: []live.Pod{pod}})
+		if (failure != nil) != c.final {
+			t.Errorf("%s: it fails with %+v", name, failure)
+		}
+	}
+}
+
+func TestAnUpdateCuresAWorkloadThatFails(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "containerd")
+	w.use(w.raw, Options{CrashLoopRestarts: 1})
+	wl, spec := w.demo("web")
+	spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1Gi"}} // so that it is recreated
+	spec.Env = []fleet.EnvVar{{Name: "CRASH", Value: "true"}}
+	if f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure(); f == nil || f.Reason != "CrashLoopBackOff" {
+		t.Fatalf("ended with %+v", f)
+	}
+	wl.Release, spec.Env = 2, nil
+	w.must(fleet.VerbUpdate, wl, spec, fleet.Params{})
 }

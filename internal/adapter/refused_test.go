@@ -86,7 +86,9 @@ func TestARefusalOfPodsIsFinalOnlyAfterItHasLasted(t *testing.T) {
 				begun := clock.Add(ahead)
 				check := func(name string, events []corev1.Event, after int, want string) {
 					t.Helper()
-					j := &job{opts: Options{}.withDefaults(), api: told(t, live.Meta{Name: "web-1", UID: "u1", CreationTimestamp: clock}, events)}
+					j := &job{opts: Options{}.withDefaults(), api: told(t, live.Meta{
+						Name: "web-1", UID: "u1", CreationTimestamp: clock, OwnerReferences: []live.Reference{{UID: "u1"}},
+					}, events)}
 					j.Workload = fleet.Workload{Name: "web", Namespace: "apps", Kind: kind}
 					j.Step = fleet.Step{Name: fleet.StepRollout, StartedAt: begun}
 					j.Operation.CreatedAt = begun
