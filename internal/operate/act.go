@@ -110,7 +110,9 @@ func (o *Operator) act(ctx context.Context, actor fleet.Actor, id string, verb f
 	}
 }
 
-// rollback makes a new release from an earlier one that has been up.
+// rollback makes a new release from an earlier one that has been up. As with
+// kubectl rollout undo, the replica count stays: what has been scaled since then
+// was scaled for a reason.
 func (o *Operator) rollback(ctx context.Context, actor fleet.Actor, w fleet.Workload, number string) (fleet.Operation, error) {
 	n, err := strconv.Atoi(strings.TrimSpace(number))
 	if err != nil || n < 1 {
@@ -133,13 +135,14 @@ func (o *Operator) rollback(ctx context.Context, actor fleet.Actor, w fleet.Work
 	if err != nil {
 		return fleet.Operation{}, err
 	}
-	release := draftRelease{Release: fleet.Release{WorkloadID: w.ID, Spec: from.Spec, From: n, CreatedBy: actor.Email}}
+	spec := from.Spec
+	spec.Replicas = w.Replicas
+	release := draftRelease{Release: fleet.Release{WorkloadID: w.ID, Spec: spec, From: n, CreatedBy: actor.Email}}
 	if err := o.sealSecrets(&release, values); err != nil {
 		return fleet.Operation{}, err
 	}
 	changes := difference{}
 	changes.note("release", w.Release, fmt.Sprintf("that of %d again", n))
-	w.Replicas = from.Spec.Replicas
 	return o.begin(ctx, actor, w, fleet.VerbRollback, fleet.Params{FromRelease: n}, &release, changes)
 }
 

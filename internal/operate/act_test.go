@@ -192,8 +192,9 @@ func TestB19RollbackMakesANewReleaseFromOneThatWasUp(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	id := b.running("web", "secret_env", "TOKEN=one", "replicas", "2")
+	b.act(id, fleet.VerbScale, fleet.WorkloadForm{"replicas": "5"})
 	b.adapter.script(fleet.StepRollout, fails(&fleet.Failure{Reason: "ImagePullBackOff", Message: "no such image"}))
-	_, err := b.Update(t.Context(), operator, id, deployForm("web", "image", "bad:1", "secret_env", "TOKEN="))
+	_, err := b.Update(t.Context(), operator, id, deployForm("web", "image", "bad:1", "secret_env", "TOKEN=", "replicas", "5"))
 	b.must(err)
 	b.ends(fleet.OperationFailed)
 	b.adapter.script(fleet.StepRollout, nil)
@@ -207,11 +208,22 @@ func TestB19RollbackMakesANewReleaseFromOneThatWasUp(t *testing.T) {
 	}
 	last := b.adapter.requests(fleet.StepObjects)
 	r := last[len(last)-1]
-	if r.Spec.Image != "demo:1" || r.Secrets["TOKEN"] != "ONE" || r.Workload.Replicas != 2 || r.Workload.Release != 3 {
-		t.Fatalf("rolled back to %s, %v, %d replicas", r.Spec.Image, r.Secrets, r.Workload.Replicas)
+	if r.Spec.Image != "demo:1" || r.Secrets["TOKEN"] != "ONE" || r.Workload.Release != 3 {
+		t.Fatalf("rolled back to %s, %v", r.Spec.Image, r.Secrets)
+	}
+	if r.Workload.Replicas != 5 || r.Spec.Replicas != 5 {
+		t.Errorf("rolled back to %d replicas, and release 3 has %d", r.Workload.Replicas, r.Spec.Replicas)
 	}
 	_, err = b.Act(t.Context(), operator, id, fleet.VerbRollback, fleet.WorkloadForm{"release": "3"})
 	wantCode(t, err, fleet.CodeConflict) // the present one
+
+	// Stopped, it keeps the count that a start restores.
+	b.adapter.script(fleet.StepReplicas, stopsAt(7))
+	b.act(id, fleet.VerbStop, nil)
+	b.act(id, fleet.VerbRollback, fleet.WorkloadForm{"release": "1"})
+	if w := b.workload(id).Workload; w.Replicas != 7 || !w.Stopped {
+		t.Errorf("rolled back while stopped to %d replicas, stopped %t", w.Replicas, w.Stopped)
+	}
 }
 
 func TestSecretsAreMergedAndKeptOutOfTheRecord(t *testing.T) {
