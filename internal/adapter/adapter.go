@@ -140,6 +140,9 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 		err = late
 	}
 	secrets := conceal(r.Secrets)
+	if r.Secrets == nil && len(r.Spec.SecretEnv) > 0 {
+		err = withoutLogs(err)
+	}
 	return secrets.result(j.result), secrets.error(err)
 }
 

@@ -83,3 +83,15 @@ type concealedError struct {
 
 func (e *concealedError) Error() string { return e.text }
 func (e *concealedError) Unwrap() error { return e.cause }
+
+// withoutLogs takes away what a program said of itself: it may have said its
+// secrets, and where their values are not known they cannot be found in it.
+func withoutLogs(err error) error {
+	var failure *fleet.Failure
+	if !errors.As(err, &failure) || len(failure.Logs) == 0 {
+		return err
+	}
+	told := *failure
+	told.Logs = nil
+	return &told
+}

@@ -49,3 +49,16 @@ func TestSecretsAreTakenOutOfWhatAClusterSays(t *testing.T) {
 	hides(result.Message)
 	hides(result.Events[0].Message)
 }
+
+// Where the values are not known, what a program says of itself may hold them.
+func TestLogsAreLeftOutWhereSecretsAreNotKnown(t *testing.T) {
+	t.Parallel()
+	told := &fleet.Failure{Reason: "CrashLoopBackOff", Message: "It ended.", Logs: []string{"using token hunter2"}}
+	var failure *fleet.Failure
+	if err := withoutLogs(fmt.Errorf("step: %w", told)); !errors.As(err, &failure) || len(failure.Logs) != 0 || failure.Message != told.Message {
+		t.Errorf("it says %+v", failure)
+	}
+	if len(told.Logs) != 1 {
+		t.Error("the failure that was given has changed")
+	}
+}

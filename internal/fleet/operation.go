@@ -216,6 +216,11 @@ func (o *Operation) NextStep() *Step {
 	return &o.Steps[i]
 }
 
+// Has reports whether the operation has a step of that name.
+func (o *Operation) Has(name StepName) bool {
+	return slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Name == name })
+}
+
 // Deadlines of the steps that wait for the cluster. The wait for a load
 // balancer's address has the cluster's own.
 const (

@@ -7,7 +7,7 @@ type StepRequest struct {
 	Cluster      Cluster // as it is now: credential, exposure
 	Workload     Workload
 	Spec         Spec              // of the release that is wanted
-	Secrets      map[string]string // values of Spec.SecretEnv
+	Secrets      map[string]string // values of Spec.SecretEnv; nil = they cannot be opened, and no step applies them
 	Installation string            // tells this Portolan's objects from another's
 
 	// By these the cluster's tests recognise it: where the namespace has another

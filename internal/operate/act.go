@@ -50,7 +50,7 @@ func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, for
 	if err := o.outdated(ctx, form, w, before, spec, typed); err != nil {
 		return fleet.Operation{}, err
 	}
-	values, err := o.mergeSecrets(before, typed)
+	values, err := o.mergeSecrets(before, spec.SecretEnv, typed)
 	if err != nil {
 		return fleet.Operation{}, err
 	}

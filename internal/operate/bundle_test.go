@@ -1,6 +1,7 @@
 package operate_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -10,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 
@@ -125,17 +126,23 @@ func (t targets) AnyTarget(ctx context.Context) (bool, error) {
 }
 
 // sealer marks what it seals, so that a test sees the clear text nowhere else.
-type sealer struct{ locked bool }
+// Its key is k1 unless it has another, and it opens nothing when it is locked.
+type sealer struct {
+	locked bool
+	key    string
+}
 
 func (sealer) CanSeal() bool { return true }
 
-func (sealer) Seal(text []byte, purpose, subject string) (string, []byte, error) {
-	return "k1", []byte(purpose + "/" + subject + ":" + strings.ToUpper(string(text))), nil
+func (s sealer) id() string { return cmp.Or(s.key, "k1") }
+
+func (s sealer) Seal(text []byte, purpose, subject string) (string, []byte, error) {
+	return s.id(), []byte(purpose + "/" + subject + ":" + strings.ToUpper(string(text))), nil
 }
 
-func (s sealer) Open(_ string, sealed []byte, purpose, subject string) ([]byte, error) {
+func (s sealer) Open(id string, sealed []byte, purpose, subject string) ([]byte, error) {
 	text, ok := strings.CutPrefix(string(sealed), purpose+"/"+subject+":")
-	if !ok || s.locked {
+	if !ok || s.locked || id != s.id() {
 		return nil, fleet.ErrKeyWrong
 	}
 	return []byte(text), nil
@@ -357,4 +364,4 @@ func stopsAt(count int32) step {
 	}
 }
 
-func diffSpecs(want, got fleet.Spec) string { return cmp.Diff(want, got, cmpopts.EquateEmpty()) }
+func diffSpecs(want, got fleet.Spec) string { return gocmp.Diff(want, got, cmpopts.EquateEmpty()) }

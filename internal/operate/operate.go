@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -199,8 +200,13 @@ func (o *Operator) openSecrets(r fleet.Release) (map[string]string, error) {
 	return values, err
 }
 
-// mergeSecrets lays the newly typed values over those of the release before.
-func (o *Operator) mergeSecrets(before fleet.Release, typed map[string]string) (map[string]string, error) {
+// mergeSecrets lays the newly typed values over those of the release before,
+// which is not opened when every name has a new value: a lost key must not be
+// the end of the workload.
+func (o *Operator) mergeSecrets(before fleet.Release, names []string, typed map[string]string) (map[string]string, error) {
+	if !slices.ContainsFunc(names, func(name string) bool { _, ok := typed[name]; return !ok }) {
+		return typed, nil
+	}
 	values, err := o.openSecrets(before)
 	if err != nil {
 		return nil, err

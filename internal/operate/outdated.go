@@ -35,9 +35,7 @@ func (o *Operator) outdated(ctx context.Context, form fleet.WorkloadForm, w flee
 		}
 	}
 	if len(typed) > 0 && then.Number != now.Number {
-		if err := o.secretsChanged(changed, then, now, typed); err != nil {
-			return err
-		}
+		o.secretsChanged(changed, then, now, typed)
 	}
 	if len(changed) == 0 {
 		return nil
@@ -66,17 +64,17 @@ func (o *Operator) madeFrom(ctx context.Context, number string, now fleet.Releas
 }
 
 // secretsChanged notes when a secret that was typed anew has got another value
-// meanwhile.
-func (o *Operator) secretsChanged(changed fleet.Problems, then, now fleet.Release, typed map[string]string) error {
+// meanwhile. Of what cannot be opened, as its key is lost, it says nothing: who
+// types all secrets anew is on the way out of that.
+func (o *Operator) secretsChanged(changed fleet.Problems, then, now fleet.Release, typed map[string]string) {
 	present, err := o.openSecrets(now)
 	if err != nil {
-		return err
+		return
 	}
-	before, _ := o.openSecrets(then) // of a key that is gone: all may have changed
+	before, _ := o.openSecrets(then) // without it, all may have changed
 	for name, value := range typed {
 		if before[name] != present[name] && present[name] != value {
 			changed.Add("secret_env", "was changed meanwhile")
 		}
 	}
-	return nil
 }

@@ -221,7 +221,10 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 		if !errors.As(err, &shown) {
 			return q, nil, err
 		}
-		return q, &fleet.Failure{Reason: fleet.ReasonSecretsUnopened, Message: shown.Message, Remedy: shown.Remedy}, nil
+		if r.op.Has(fleet.StepObjects) {
+			return q, &fleet.Failure{Reason: fleet.ReasonSecretsUnopened, Message: shown.Message, Remedy: shown.Remedy}, nil
+		}
+		q.Secrets = nil // it applies none, and must be possible also when the key is lost
 	}
 	if q.PinnedNamespace, q.PinnedUID, err = r.Store.PinnedIdentity(ctx, r.op.ClusterID); err != nil {
 		return q, nil, err
