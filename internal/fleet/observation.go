@@ -146,7 +146,7 @@ func PhaseOf(op *Operation, obs *Observation, now time.Time) (Phase, string) {
 	}
 	failed := op != nil && (op.State == OperationFailed || op.State == OperationCancelled)
 	switch {
-	case !obs.Exists && failed:
+	case !obs.Exists && failed && (op.Failure != nil || op.Release > 0 || op.Verb == VerbDelete):
 		return PhaseFailed, failureText(op)
 	case !obs.Exists:
 		return PhaseFailed, "Its objects are not in the cluster. Redeploy makes them anew."
@@ -158,7 +158,12 @@ func PhaseOf(op *Operation, obs *Observation, now time.Time) (Phase, string) {
 		return PhaseFailed, obs.Message
 	case obs.Generation > obs.ObservedGeneration || obs.Updated < obs.Desired || obs.Available < obs.Desired || obs.Current > obs.Desired:
 		if obs.Available == 0 && failed {
-			return PhaseFailed, failureText(op)
+			// An operation explains what it has brought up. Any other may be long past,
+			// and what is seen now says more.
+			if obs.Message == "" || op.Release > 0 && op.Release == obs.Release {
+				return PhaseFailed, failureText(op)
+			}
+			return PhaseFailed, obs.Message
 		}
 		return PhaseDegraded, obs.Message
 	default:

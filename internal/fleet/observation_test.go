@@ -51,6 +51,36 @@ func TestPhase(t *testing.T) {
 	}
 }
 
+func TestAPhaseIsExplainedByWhatItComesFrom(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	const crash = "Container web of pod web-1: it ended 7 times, last with exit code 1."
+	down := Observation{SeenAt: now, Exists: true, Desired: 1, Current: 1, Updated: 1, Release: 2, Message: crash, Reason: "CrashLoopBackOff"}
+	unsaid, gone := down, down
+	unsaid.Message, gone.Exists = "", false
+	cancelledScale := Operation{Verb: VerbScale, State: OperationCancelled}
+	failedRestart := Operation{Verb: VerbRestart, State: OperationFailed, Failure: &Failure{Message: "The restart's own cause."}}
+	for name, c := range map[string]struct {
+		op   Operation
+		obs  Observation
+		want string
+	}{
+		"an operation long past":       {cancelledScale, down, crash},
+		"a failed one long past":       {failedRestart, down, crash},
+		"nothing else is known":        {cancelledScale, unsaid, "Its scale was cancelled."},
+		"the release that it made":     {Operation{Verb: VerbUpdate, State: OperationFailed, Release: 2, Failure: &Failure{Message: "The image is not there."}}, down, "The image is not there."},
+		"a release that never came":    {Operation{Verb: VerbUpdate, State: OperationFailed, Release: 3, Failure: &Failure{Message: "It was refused."}}, down, crash},
+		"removed after a cancel":       {cancelledScale, gone, "Its objects are not in the cluster. Redeploy makes them anew."},
+		"never made":                   {Operation{Verb: VerbDeploy, State: OperationCancelled, Release: 1}, gone, "Its deploy was cancelled."},
+		"a delete that was cancelled":  {Operation{Verb: VerbDelete, State: OperationCancelled}, gone, "Its delete was cancelled."},
+		"what failed for want of them": {failedRestart, gone, "The restart's own cause."},
+	} {
+		if phase, why := PhaseOf(&c.op, &c.obs, now); phase != PhaseFailed || why != c.want {
+			t.Errorf("%s: %s, %q, want %q", name, phase, why, c.want)
+		}
+	}
+}
+
 func TestWhichVerbWhen(t *testing.T) {
 	t.Parallel()
 	enabled := Status{Cluster: Cluster{Label: "Lab", Enabled: true}}
