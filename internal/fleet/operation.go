@@ -120,6 +120,7 @@ type Operation struct {
 type Params struct {
 	Replicas    int32 `json:"replicas,omitempty"`    // scale; start: the count to restore
 	KeepVolumes bool  `json:"keepVolumes,omitempty"` // delete, forget
+	Stopped     bool  `json:"stopped,omitempty"`     // update, rollback, redeploy: of a stopped workload, so that no pod begins
 	FromRelease int   `json:"fromRelease,omitempty"` // rollback: the release that is repeated; update: the one before
 }
 
@@ -130,6 +131,18 @@ type Step struct {
 	Message    string
 	StartedAt  time.Time // of its first attempt; zero while pending
 	FinishedAt time.Time
+}
+
+// What the end of an operation says of the steps that it ends.
+const (
+	MessageNotReached = "not reached"
+	MessageCancelled  = "Cancelled before it was done. What it changed so far stays as it is."
+)
+
+// Done reports whether the step came to its own end, also because it found
+// nothing to do.
+func (s *Step) Done() bool {
+	return s.State == StepSucceeded || s.State == StepSkipped && s.Message != MessageNotReached && s.Message != MessageCancelled
 }
 
 // Event is one line of an operation's append-only record, or one change of

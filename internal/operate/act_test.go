@@ -77,7 +77,9 @@ func TestWhichVerbWhenStopped(t *testing.T) {
 	// An edit of the stopped workload has not been up, and counts for the start.
 	_, err := b.Update(t.Context(), operator, id, deployForm("web", "image", "demo:2", "replicas", "5"))
 	b.must(err)
-	b.ends(fleet.OperationSucceeded)
+	if op := b.ends(fleet.OperationSucceeded); !op.Params.Stopped {
+		t.Error("the update does not know that it is of a stopped workload")
+	}
 	r, err := b.db.Release(t.Context(), id, 2)
 	if b.must(err); r.Succeeded {
 		t.Fatal("a release that was never up counts as successful")

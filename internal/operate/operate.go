@@ -96,6 +96,10 @@ type draftRelease struct {
 func (o *Operator) begin(ctx context.Context, actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params fleet.Params, release *draftRelease, changes difference) (fleet.Operation, error) {
 	entry := audit(actor, verb, w)
 	entry.Diff = changes
+	switch verb {
+	case fleet.VerbUpdate, fleet.VerbRollback, fleet.VerbRedeploy:
+		params.Stopped = w.Stopped
+	}
 	b := fleet.Begin{
 		Workload:  w,
 		New:       verb == fleet.VerbDeploy,

@@ -304,7 +304,7 @@ func (r *run) fail(ctx context.Context, failure *fleet.Failure, result fleet.Ste
 // cancel ends the operation at a point between two slices of work.
 func (r *run) cancel(ctx context.Context, result fleet.StepResult) error {
 	c := fleet.Change{Finish: fleet.OperationCancelled, Events: result.Events, Observation: result.Observation}
-	c.Steps = r.close(fleet.StepSkipped, "Cancelled before it was done. What it changed so far stays as it is.")
+	c.Steps = r.close(fleet.StepSkipped, fleet.MessageCancelled)
 	return r.record(ctx, c)
 }
 
@@ -324,7 +324,7 @@ func (r *run) close(state fleet.StepState, message string) []fleet.Step {
 			}
 			s.State, s.Message = state, message
 		} else {
-			s.State, s.Message = fleet.StepSkipped, "not reached"
+			s.State, s.Message = fleet.StepSkipped, fleet.MessageNotReached
 		}
 		s.FinishedAt, first = now, false
 		changed = append(changed, *s)

@@ -183,7 +183,7 @@ func outcome(op *fleet.Operation) string {
 	case fleet.OperationCancelled:
 		var done, not []string
 		for _, step := range op.Steps {
-			if step.State == fleet.StepSucceeded {
+			if step.Done() {
 				done = append(done, string(step.Name))
 			} else {
 				not = append(not, string(step.Name))
@@ -195,12 +195,23 @@ func outcome(op *fleet.Operation) string {
 		case fleet.VerbStop:
 			return name + " is stopped: no pod of it remains on " + target + "."
 		case fleet.VerbDelete:
+			if op.Params.KeepVolumes {
+				return "Every object of " + name + " is gone from " + target + ", except its volumes, which are kept."
+			}
 			return "Every object of " + name + " is gone from " + target + "."
 		case fleet.VerbForget:
 			return name + " was forgotten. Nothing was deleted on " + target + ": what ran there may still be there."
 		case fleet.VerbScale:
+			for _, step := range op.Steps {
+				if step.Name == fleet.StepReplicas && step.State == fleet.StepSkipped {
+					return name + " was not scaled on " + target + ". It was " + step.Message + "."
+				}
+			}
 			return fmt.Sprintf("%s runs with %d replicas on %s.", name, op.Params.Replicas, target)
 		default:
+			if op.Params.Stopped {
+				return name + " is as wanted on " + target + ", but stopped: no pod of it runs before it is started."
+			}
 			return name + " is up on " + target + "."
 		}
 	}

@@ -1,0 +1,71 @@
+package web
+
+import (
+	"html"
+	"strings"
+	"testing"
+
+	"portolan/internal/fleet"
+)
+
+// ended turns an operation into one of another verb that has ended.
+func (b *bundle) ended(id string, verb fleet.Verb, state fleet.OperationState, params fleet.Params, steps ...fleet.Step) {
+	b.t.Helper()
+	exec := func(sql string, args ...any) {
+		b.t.Helper()
+		if _, err := b.db.Pool().Exec(b.t.Context(), sql, args...); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	exec(`UPDATE operations SET verb = $2, state = $3, params = $4, finished_at = now() WHERE id = $1`, id, verb, state, params)
+	exec(`DELETE FROM operation_steps WHERE operation_id = $1`, id)
+	for i, s := range steps {
+		exec(`INSERT INTO operation_steps (operation_id, name, position, state, message) VALUES ($1, $2, $3, $4, $5)`, id, s.Name, i, s.State, s.Message)
+	}
+}
+
+func TestAnOperationSaysWhatItHasLeftBehind(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	_, id := b.deployed(admin, b.target(admin, "one"), "web")
+	for name, c := range map[string]struct {
+		verb   fleet.Verb
+		state  fleet.OperationState
+		params fleet.Params
+		steps  []fleet.Step
+		says   string
+		not    string
+	}{
+		"scaled": {
+			fleet.VerbScale, fleet.OperationSucceeded, fleet.Params{Replicas: 10},
+			[]fleet.Step{{Name: fleet.StepReplicas, State: fleet.StepSucceeded, Message: "scaled to 10"}},
+			"web runs with 10 replicas on k8s:one.", "not scaled",
+		},
+		"left to an autoscaler": {
+			fleet.VerbScale, fleet.OperationSucceeded, fleet.Params{Replicas: 10},
+			[]fleet.Step{{Name: fleet.StepReplicas, State: fleet.StepSkipped, Message: "left at 3: HorizontalPodAutoscaler/auto decides"}},
+			"web was not scaled on k8s:one. It was left at 3: HorizontalPodAutoscaler/auto decides.", "runs with 10",
+		},
+		"updated":                     {fleet.VerbUpdate, fleet.OperationSucceeded, fleet.Params{}, nil, "web is up on k8s:one.", "stopped:"},
+		"updated while it is stopped": {fleet.VerbUpdate, fleet.OperationSucceeded, fleet.Params{Stopped: true}, nil, "no pod of it runs before it is started", "is up on"},
+		"deleted":                     {fleet.VerbDelete, fleet.OperationSucceeded, fleet.Params{}, nil, "Every object of web is gone from k8s:one.", "except"},
+		"deleted but for its volumes": {fleet.VerbDelete, fleet.OperationSucceeded, fleet.Params{KeepVolumes: true}, nil, "except its volumes, which are kept.", "is gone from k8s:one."},
+		"cancelled": {
+			fleet.VerbDeploy, fleet.OperationCancelled, fleet.Params{},
+			[]fleet.Step{
+				{Name: fleet.StepNamespace, State: fleet.StepSkipped, Message: "apps exists"},
+				{Name: fleet.StepObjects, State: fleet.StepSucceeded, Message: "2 objects applied"},
+				{Name: fleet.StepRollout, State: fleet.StepSkipped, Message: fleet.MessageCancelled},
+				{Name: fleet.StepAddress, State: fleet.StepSkipped, Message: fleet.MessageNotReached},
+			},
+			"Done: namespace, objects. Not done: rollout, address.", "Done: objects",
+		},
+	} {
+		b.ended(id, c.verb, c.state, c.params, c.steps...)
+		body := html.UnescapeString(admin.get("/operations/" + id).body)
+		if !strings.Contains(body, c.says) || strings.Contains(body, c.not) {
+			t.Errorf("%s: it does not say %q, or says %q", name, c.says, c.not)
+		}
+	}
+}
