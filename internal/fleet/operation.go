@@ -121,6 +121,7 @@ type Params struct {
 	Replicas    int32 `json:"replicas,omitempty"`    // scale; start: the count to restore
 	KeepVolumes bool  `json:"keepVolumes,omitempty"` // delete, forget
 	Stopped     bool  `json:"stopped,omitempty"`     // update, rollback, redeploy: of a stopped workload, so that no pod begins
+	First       bool  `json:"first,omitempty"`       // update, redeploy: nothing of the workload was made before, so that it begins as a deploy does
 	FromRelease int   `json:"fromRelease,omitempty"` // rollback: the release that is repeated; update: the one before
 }
 

@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -24,6 +25,10 @@ func (o *Operator) Update(ctx context.Context, actor fleet.Actor, id string, for
 
 func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, form fleet.WorkloadForm) (fleet.Operation, error) {
 	state, err := o.allowed(ctx, id, fleet.VerbUpdate)
+	if err != nil {
+		return fleet.Operation{}, err
+	}
+	first, err := o.first(ctx, state)
 	if err != nil {
 		return fleet.Operation{}, err
 	}
@@ -61,7 +66,29 @@ func (o *Operator) update(ctx context.Context, actor fleet.Actor, id string, for
 	changes := differ(before.Spec, spec, typed)
 	changes.note("replicas", w.Replicas, spec.Replicas) // scaling may have moved it since
 	w.Replicas = spec.Replicas
-	return o.begin(ctx, actor, w, fleet.VerbUpdate, fleet.Params{FromRelease: before.Number}, &release, changes)
+	return o.begin(ctx, actor, w, fleet.VerbUpdate, fleet.Params{FromRelease: before.Number, First: first}, &release, changes)
+}
+
+// first reports whether nothing of the workload is in its cluster yet, so that
+// what would make it there is a deploy under another name, and needs a target as
+// much: an Error says why the cluster is none now.
+func (o *Operator) first(ctx context.Context, state fleet.WorkloadState) (bool, error) {
+	if state.Observation != nil && state.Observation.Exists {
+		return false, nil
+	}
+	up, err := o.Store.EverUp(ctx, state.Workload.ID)
+	if up || err != nil {
+		return false, err
+	}
+	_, err = o.Targets.CheckTarget(ctx, state.Workload.ClusterID)
+	if e := (*fleet.Error)(nil); errors.As(err, &e) && len(e.Problems) > 0 {
+		// There is no target to choose here.
+		return true, &fleet.Error{
+			Code: e.Code, Message: e.Message + " Nothing of " + state.Workload.Name + " was made there yet.", Err: err,
+			Remedy: "Ask an admin to look at the cluster's connection test, or delete the workload and deploy it elsewhere.",
+		}
+	}
+	return true, err
 }
 
 // Act begins any other verb on a workload that exists. The form holds what the
@@ -81,8 +108,14 @@ func (o *Operator) act(ctx context.Context, actor fleet.Actor, id string, verb f
 	}
 	w := state.Workload
 	switch verb {
-	case fleet.VerbStop, fleet.VerbRestart, fleet.VerbRedeploy:
+	case fleet.VerbStop, fleet.VerbRestart:
 		return o.begin(ctx, actor, w, verb, fleet.Params{}, nil, nil)
+	case fleet.VerbRedeploy:
+		first, err := o.first(ctx, state)
+		if err != nil {
+			return fleet.Operation{}, err
+		}
+		return o.begin(ctx, actor, w, verb, fleet.Params{First: first}, nil, nil)
 	case fleet.VerbStart:
 		return o.begin(ctx, actor, w, verb, fleet.Params{Replicas: w.Replicas}, nil, nil)
 	case fleet.VerbScale:

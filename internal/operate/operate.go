@@ -117,7 +117,11 @@ func newOperation(actor fleet.Actor, w fleet.Workload, verb fleet.Verb, params f
 		ID: newID(), WorkloadID: w.ID, WorkloadName: w.Name, ClusterID: w.ClusterID, Namespace: w.Namespace,
 		Runtime: w.Runtime, Verb: verb, State: fleet.OperationQueued, Params: params, Actor: actor.Email, CreatedAt: time.Now(),
 	}
-	for _, name := range fleet.Steps(verb) {
+	steps := fleet.Steps(verb)
+	if params.First && !slices.Contains(steps, fleet.StepNamespace) {
+		steps = append([]fleet.StepName{fleet.StepNamespace}, steps...)
+	}
+	for _, name := range steps {
 		op.Steps = append(op.Steps, fleet.Step{Name: name, State: fleet.StepPending})
 	}
 	return op

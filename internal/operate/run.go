@@ -194,7 +194,7 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 		return q, missing(err), unlessMissing(err)
 	}
 	q.Workload = state.Workload
-	if r.op.Verb == fleet.VerbDeploy && len(r.op.Steps) > 0 && r.op.Steps[0].State == fleet.StepPending {
+	if (r.op.Verb == fleet.VerbDeploy || r.op.Params.First) && len(r.op.Steps) > 0 && r.op.Steps[0].State == fleet.StepPending {
 		status, err := r.Targets.CheckTarget(ctx, r.op.ClusterID)
 		if e := (*fleet.Error)(nil); errors.As(err, &e) {
 			return q, &fleet.Failure{

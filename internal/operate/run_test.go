@@ -52,6 +52,58 @@ func TestB1AWorkerLooksAtItsTargetAgain(t *testing.T) {
 	b.act(id, fleet.VerbRestart, nil)
 }
 
+// TestB1TryingARefusedDeployAgainIsADeploy: an update or a redeploy of what was
+// never made makes its first objects, and that only where a deploy may.
+func TestB1TryingARefusedDeployAgainIsADeploy(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	op := b.deploy("web")
+	b.tested(fleet.TestFailed)
+	b.ends(fleet.OperationFailed)
+	again := map[fleet.Verb]func() error{
+		fleet.VerbUpdate: func() error {
+			_, err := b.Update(t.Context(), operator, op.WorkloadID, deployForm("web"))
+			return err
+		},
+		fleet.VerbRedeploy: func() error {
+			_, err := b.Act(t.Context(), operator, op.WorkloadID, fleet.VerbRedeploy, nil)
+			return err
+		},
+	}
+	for verb, try := range again {
+		b.tested(fleet.TestFailed)
+		if shown := shownAs(t, try(), fleet.CodeConflict); !strings.Contains(shown.Message, "no target") {
+			t.Errorf("%s: %s", verb, shown.Message)
+		}
+		b.wantRefused("workload."+string(verb), "workload/"+op.WorkloadID)
+		// It fails the test again between the request and the work.
+		b.tested(fleet.TestOK)
+		b.must(try())
+		b.tested(fleet.TestFailed)
+		if ended := b.ends(fleet.OperationFailed); ended.Failure.Reason != fleet.ReasonTargetChanged || !ended.Has(fleet.StepNamespace) {
+			t.Errorf("%s: %+v, steps %s", verb, ended.Failure, states(ended))
+		}
+	}
+	if n := len(b.adapter.done); n != 0 {
+		t.Fatalf("%d steps were worked at", n)
+	}
+
+	b.tested(fleet.TestOK)
+	b.must(again[fleet.VerbUpdate]())
+	if got := states(b.ends(fleet.OperationSucceeded)); got != "namespace succeeded, objects succeeded, rollout succeeded, address succeeded" {
+		t.Error(got)
+	}
+	// What has been up may be updated wherever it is.
+	b.tested(fleet.TestFailed)
+	b.exec(`DELETE FROM observations`)
+	for _, try := range again {
+		b.must(try())
+		if ended := b.ends(fleet.OperationSucceeded); ended.Params.First {
+			t.Errorf("%s counts as the first", ended.Verb)
+		}
+	}
+}
+
 func TestShutdownHandsTheOperationOver(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -40,6 +40,8 @@ type Store interface {
 	Workload(ctx context.Context, id string) (fleet.WorkloadState, error)
 	// Release returns one release; CodeNotFound.
 	Release(ctx context.Context, workloadID string, number int) (fleet.Release, error)
+	// EverUp reports whether any release of a workload has been up.
+	EverUp(ctx context.Context, workloadID string) (bool, error)
 	// Cluster returns a cluster; CodeNotFound.
 	Cluster(ctx context.Context, clusterID string) (fleet.Cluster, error)
 	// ClusterStatus returns a cluster with its latest test; CodeNotFound.

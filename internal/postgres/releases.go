@@ -65,6 +65,16 @@ func (db *DB) Release(ctx context.Context, workloadID string, number int) (fleet
 	return row.release(), nil
 }
 
+// EverUp reports whether any release of a workload has been up.
+func (db *DB) EverUp(ctx context.Context, workloadID string) (bool, error) {
+	var up bool
+	err := db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM releases WHERE workload_id = $1 AND succeeded)`, workloadID).Scan(&up)
+	if err != nil && !absent(err) {
+		return false, fmt.Errorf("postgres: ever up: %w", err)
+	}
+	return up, nil
+}
+
 // Releases returns the newest 50 releases of a workload, without secrets, each
 // with the latest operation that brings it up.
 func (db *DB) Releases(ctx context.Context, workloadID string) ([]fleet.ReleaseRow, error) {

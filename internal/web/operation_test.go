@@ -2,6 +2,7 @@ package web
 
 import (
 	"html"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -66,6 +67,30 @@ func TestAnOperationSaysWhatItHasLeftBehind(t *testing.T) {
 		body := html.UnescapeString(admin.get("/operations/" + id).body)
 		if !strings.Contains(body, c.says) || strings.Contains(body, c.not) {
 			t.Errorf("%s: it does not say %q, or says %q", name, c.says, c.not)
+		}
+	}
+}
+
+// TestB1TryingAgainNeedsATargetToo: after a deploy of which nothing was made, an
+// edit or a redeploy is refused where a deploy would be.
+func TestB1TryingAgainNeedsATargetToo(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	workload, id := b.deployed(admin, b.target(admin, "one"), "web")
+	b.ended(id, fleet.VerbDeploy, fleet.OperationFailed, fleet.Params{})
+	b.tester.state = fleet.TestFailed
+	admin.post("/admin/clusters/one/test", nil)
+	b.until("the test to fail", func() bool {
+		s, err := b.db.ClusterStatus(t.Context(), "one")
+		return err == nil && s.TestState() == fleet.TestFailed
+	})
+	form := fields{"image": "demo:1", "ports": "http=8080", "secret_env": "TOKEN="}
+	for _, path := range []string{"/update", "/redeploy"} {
+		a := admin.post("/workloads/"+workload+path, form)
+		body := html.UnescapeString(a.body)
+		if a.status != http.StatusConflict || !strings.Contains(body, "Cluster one is not an execution target now: failed at connect. Nothing of web was made there yet.") {
+			t.Errorf("%s: %d\n%s", path, a.status, body)
 		}
 	}
 }
