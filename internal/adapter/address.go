@@ -15,7 +15,7 @@ import (
 
 // address waits until a load balancer has given the Service an address, for as
 // long as the cluster allows since the step began, however many processes have
-// waited. Any other Service has all it needs.
+// waited, and a little longer where it was taken up again late. Any other Service has all it needs.
 func (j *job) address(ctx context.Context) error {
 	for {
 		s, _, _, err := sight(ctx, j)
@@ -67,7 +67,9 @@ func (j *job) addressTimeout() time.Duration {
 	return fleet.DefaultLoadBalancerTimeout
 }
 
-func (j *job) addressDeadline() time.Time { return j.Step.StartedAt.Add(j.addressTimeout()) }
+func (j *job) addressDeadline() time.Time {
+	return later(j.Step.StartedAt.Add(j.addressTimeout()), j.Patience())
+}
 
 // awaitAddress returns when the Service has an address or has gone, or the
 // slice or the wait for an address is over.

@@ -107,7 +107,7 @@ func (j *job) stalled(ctx context.Context, s live.Sight) *fleet.Failure {
 	object := named(j.kind(), j.Workload.Name)
 	for _, c := range s.Controller.Status.Conditions {
 		if c.Type == "Progressing" && c.Status == "False" && c.Reason == "ProgressDeadlineExceeded" &&
-			c.LastTransitionTime.After(j.Step.StartedAt) {
+			c.LastTransitionTime.After(j.Step.StartedAt) && !j.Resumed(j.now()) {
 			failure := &fleet.Failure{Reason: c.Reason, Object: object, Message: c.Message, Remedy: "Look at its events and logs, edit the workload, and try again."}
 			if t := s.Trouble(j.notNewest(ctx, s)); t != nil {
 				failure.Message = t.Message

@@ -202,6 +202,49 @@ func TestTheTroubleOfOlderPodsIsNotFinal(t *testing.T) {
 	}
 }
 
+// A wait that was taken up again long after it began, as when a machine was down
+// with its cluster, is looked at for a while before it is too long.
+func TestAResumedWaitIsLookedAtBeforeItIsLate(t *testing.T) {
+	t.Parallel()
+	began := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	controller := &live.Controller{Meta: live.Meta{Name: "web", Generation: 2}}
+	controller.Status.ObservedGeneration = 2
+	given := live.Condition{Type: "Progressing", Status: "False", Reason: "ProgressDeadlineExceeded", LastTransitionTime: began.Add(8 * time.Hour)}
+	controller.Status.Conditions = []live.Condition{given}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"metadata":{},"items":[]}`)
+	}))
+	t.Cleanup(server.Close)
+	api, err := live.NewAPI(&rest.Config{Host: server.URL, QPS: 50, Burst: 100}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		watched, now time.Duration // since it began
+		late         bool
+	}{
+		"watched from its beginning":   {0, 10 * time.Minute, true},
+		"taken up again after a night": {8 * time.Hour, 8*time.Hour + time.Second, false},
+		"and looked at since":          {8 * time.Hour, 8*time.Hour + fleet.ResumeGrace, true},
+		"taken up again early":         {3 * time.Minute, 10 * time.Minute, true},
+	} {
+		j := &job{api: api, opts: Options{}.withDefaults(), now: func() time.Time { return began.Add(c.now) }}
+		j.Workload.Kind, j.Step.StartedAt, j.Watched = fleet.KindDeployment, began, began.Add(c.watched)
+		j.Cluster.Exposure.LoadBalancerTimeout = 10 * time.Minute
+		s := live.Sight{Kind: fleet.KindDeployment, Controller: controller}
+		if err := j.late(t.Context(), s); (err != nil) != c.late {
+			t.Errorf("%s: the rollout ends with %v", name, err)
+		}
+		if failure := j.cause(t.Context(), s); (failure != nil) != c.late {
+			t.Errorf("%s: the rollout was given up: %+v", name, failure)
+		}
+		if err := j.unaddressed(t.Context(), &live.Service{}); (err != nil) != c.late {
+			t.Errorf("%s: the wait for an address ends with %v", name, err)
+		}
+	}
+}
+
 func TestAnUpdateCuresAWorkloadThatFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "k3s", "containerd")

@@ -72,7 +72,7 @@ func progress(c *live.Controller) string {
 
 // late fails the step when its deadline has passed.
 func (j *job) late(ctx context.Context, s live.Sight) error {
-	if j.now().Sub(j.Step.StartedAt) < j.opts.RolloutDeadline {
+	if j.now().Sub(j.Step.StartedAt) < j.opts.RolloutDeadline || j.Resumed(j.now()) {
 		return nil
 	}
 	failure := &fleet.Failure{

@@ -241,3 +241,8 @@ const (
 	RolloutDeadline = 10 * time.Minute
 	GoneDeadline    = 10 * time.Minute
 )
+
+// ResumeGrace is for how long a wait that is taken up again is looked at before it
+// counts as too long, however long nobody has: after a machine was down its
+// cluster has to begin too.
+const ResumeGrace = 2 * time.Minute

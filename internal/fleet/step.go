@@ -1,10 +1,13 @@
 package fleet
 
+import "time"
+
 // StepRequest is all that the adapter needs to know to work at a step.
 type StepRequest struct {
 	Operation    Operation
 	Step         Step
-	Cluster      Cluster // as it is now: credential, exposure
+	Watched      time.Time // since when this process has looked at the step without a pause; zero = since it began
+	Cluster      Cluster   // as it is now: credential, exposure
 	Workload     Workload
 	Spec         Spec              // of the release that is wanted
 	Secrets      map[string]string // values of Spec.SecretEnv; nil = they cannot be opened, and no step applies them
@@ -13,6 +16,19 @@ type StepRequest struct {
 	// By these the cluster's tests recognise it: where the namespace has another
 	// UID, nothing is done. "" = not known, or compared already.
 	PinnedNamespace, PinnedUID string
+}
+
+// Resumed reports whether the step's wait was taken up again not long ago, so that
+// it must not count as too long yet.
+func (r *StepRequest) Resumed(now time.Time) bool { return now.Before(r.Patience()) }
+
+// Patience is the earliest time at which the step's wait may count as too long;
+// zero where that does not depend on who has looked.
+func (r *StepRequest) Patience() time.Time {
+	if r.Watched.Sub(r.Step.StartedAt) < time.Minute {
+		return time.Time{} // it was looked at from the beginning
+	}
+	return r.Watched.Add(ResumeGrace)
 }
 
 // StepResult is what a slice of a step came to.

@@ -42,13 +42,15 @@ func (r *run) replaced(ctx context.Context) bool {
 		c.KubeconfigPath != then.KubeconfigPath || c.Context != then.Context || c.Cloud != then.Cloud || c.Allows != then.Allows
 }
 
-// asking remembers since when this process has asked in vain for what operations
-// are to do next: the time in which nobody asked, because the machine was down or
+// asking remembers since when this process has asked for what operations are to do
+// next: the time in which nobody asked, because the machine was down or
 // the process that did has ended, says nothing about the cluster.
 type asking struct {
 	mu    sync.Mutex
 	began map[string]asked // by operation
 }
+
+func newAsking() *asking { return &asking{began: map[string]asked{}} }
 
 type asked struct {
 	step        fleet.StepName
@@ -64,8 +66,9 @@ const askedNoMore = time.Minute
 func (a *asking) since(operation string, step fleet.StepName) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return time.Since(before.last) > askedNoMore })
 	now := time.Now()
+	// By the time of day, which goes on while a machine sleeps.
+	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return now.Round(0).Sub(before.last.Round(0)) > askedNoMore })
 	question, ok := a.began[operation]
 	if !ok || question.step != step {
 		question = asked{step: step, first: now}
@@ -75,14 +78,20 @@ func (a *asking) since(operation string, step fleet.StepName) time.Time {
 	return question.first
 }
 
-// hindered returns for how long a step has been hindered. For one that waits in
-// the cluster that is since it began, whoever looked.
-func (r *run) hindered(step *fleet.Step) time.Duration {
+// hindered returns for how long a step has been hindered, and whether that is the
+// end of it. One that waits for the cluster has all of its deadline, and still
+// ends only when this process has asked in vain itself.
+func (r *run) hindered(step *fleet.Step) (hindered time.Duration, over bool) {
 	began := time.Since(step.StartedAt)
-	if waits(step.Name) || began > askedAtMost {
-		return began
+	asked := min(began, time.Since(r.asking.since(r.op.ID, step.Name)))
+	switch {
+	case waits(step.Name):
+		return asked, asked > r.AskedFor && began > r.deadline(step.Name)
+	case began > askedAtMost:
+		return began, true
+	default:
+		return asked, asked > r.AskedFor
 	}
-	return min(began, time.Since(r.asking.since(r.op.ID, step.Name)))
 }
 
 // waits reports whether a step only waits for the cluster.
@@ -93,8 +102,8 @@ func waits(name fleet.StepName) bool {
 // retry notes a hindrance that may pass, and ends the operation when it has
 // lasted for the step's deadline.
 func (r *run) retry(ctx context.Context, step *fleet.Step, cause error, result fleet.StepResult) (time.Duration, error) {
-	waited := r.hindered(step)
-	if waited > r.deadline(step.Name) {
+	waited, over := r.hindered(step)
+	if over {
 		return 0, r.fail(ctx, &fleet.Failure{
 			Reason:  fleet.ReasonUnreachable,
 			Message: fmt.Sprintf("The cluster gave no usable answer for %s: %s", waited.Round(time.Second), words(cause)),
@@ -170,7 +179,9 @@ func words(err error) string {
 
 // wait notes how far a long wait is, when that is new.
 func (r *run) wait(ctx context.Context, step *fleet.Step, result fleet.StepResult) (time.Duration, error) {
-	if limit := r.deadline(step.Name); time.Since(step.StartedAt) > limit {
+	limit := r.deadline(step.Name)
+	watched := fleet.StepRequest{Step: *step, Watched: r.watching.since(r.op.ID, step.Name)}
+	if time.Since(step.StartedAt) > limit && time.Since(watched.Patience()) > waitGrace {
 		return 0, r.fail(ctx, &fleet.Failure{
 			Reason:  fleet.ReasonDeadline,
 			Message: fmt.Sprintf("%s was not done within %s: %s", step.Name, limit.Round(time.Second), result.Message),

@@ -11,7 +11,7 @@ import (
 func TestAskingIsCountedWhileItGoesOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &asking{began: map[string]asked{}}
+		a := newAsking()
 		began := time.Now()
 		ask := func(after time.Duration, step fleet.StepName) time.Duration {
 			<-time.After(after)

@@ -60,7 +60,8 @@ type Options struct {
 // Operator holds the use cases of workloads.
 type Operator struct {
 	Options
-	asking *asking
+	asking   *asking // in vain
+	watching *asking // whatever the answer
 }
 
 // New returns an Operator. Adapter may be nil in a process that only begins
@@ -81,7 +82,7 @@ func New(o Options) *Operator {
 	if o.AskedFor == 0 {
 		o.AskedFor = 2 * time.Minute
 	}
-	return &Operator{o, &asking{began: map[string]asked{}}}
+	return &Operator{o, newAsking(), newAsking()}
 }
 
 // draftRelease is a release that an operation begins with. What seals its

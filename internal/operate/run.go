@@ -96,6 +96,7 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			}
 		}
 		request.Operation, request.Step = r.op, *step
+		request.Watched = r.watching.since(r.op.ID, step.Name)
 		result, err := r.do(ctx, request, time.Until(until))
 		result.Events = r.unsaid(result.Events)
 		done := err == nil && result.Done

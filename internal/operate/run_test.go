@@ -327,9 +327,59 @@ func TestB12TheWaitForAnAddressHasTheClustersTimeout(t *testing.T) {
 	if b.must(err); again == 0 {
 		t.Fatal("it gave up at once")
 	}
-	b.exec(`UPDATE operation_steps SET started_at = now() - interval '2 minutes' WHERE name = 'address'`)
-	b.exec(`UPDATE operations SET wake_at = now()`)
+	late := func() {
+		b.exec(`UPDATE operation_steps SET started_at = now() - interval '2 minutes' WHERE name = 'address'`)
+		b.exec(`UPDATE operations SET wake_at = now()`)
+	}
+	late()
+	b.Operator = b.another(func(o *operate.Options) { o.AskedFor = time.Nanosecond })
 	b.ends(fleet.OperationFailed)
+
+	// Another process takes up the same wait where it was, and asks for a while
+	// itself: the machine of the cluster may have been down with it.
+	b.deploy("other")
+	if again, err := b.work(); again == 0 || err != nil {
+		t.Fatalf("it gave up at once (%v)", err)
+	}
+	began := b.adapter.requests(fleet.StepAddress)
+	late()
+	b.Operator = b.another()
+	if again, err := b.work(); again == 0 || err != nil {
+		t.Fatalf("another process gave up at once (%v): %+v", err, b.operation(b.bell().operation).Failure)
+	}
+	taken := b.adapter.requests(fleet.StepAddress)
+	if last := taken[len(taken)-1]; len(taken) != len(began)+1 || time.Since(last.Step.StartedAt) < 2*time.Minute ||
+		!last.Resumed(time.Now()) || began[len(began)-1].Resumed(time.Now()) {
+		t.Errorf("it was taken up as %+v, watched since %s", last.Step, last.Watched)
+	}
+}
+
+// TestAWaitThatIsTakenUpLateIsLookedAtFirst: after a machine was down with its
+// cluster, what waits there is not over before it could begin again.
+func TestAWaitThatIsTakenUpLateIsLookedAtFirst(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	answer := fails(errors.New("connection refused"))
+	b.adapter.script(fleet.StepRollout, func(ctx context.Context, r fleet.StepRequest) (fleet.StepResult, error) { return answer(ctx, r) })
+	op := b.deploy("web")
+	hours := func() {
+		t.Helper()
+		b.exec(`UPDATE operation_steps SET started_at = now() - interval '8 hours' WHERE name = 'rollout' AND started_at IS NOT NULL`)
+		b.exec(`UPDATE operations SET wake_at = now()`)
+		if again, err := b.work(); again == 0 || err != nil {
+			t.Fatalf("it gave up at once (%v): %+v", err, b.operation(op.ID).Failure)
+		}
+	}
+	hours()
+	b.Operator = b.another()
+	hours() // the API server does not answer yet
+	answer = func(context.Context, fleet.StepRequest) (fleet.StepResult, error) {
+		return fleet.StepResult{Message: "0 of 1 available"}, nil
+	}
+	hours() // the pods do not run yet
+	answer = succeeds
+	b.exec(`UPDATE operations SET wake_at = now()`)
+	b.ends(fleet.OperationSucceeded)
 }
 
 func TestAFailureEndsTheOperationAtOnce(t *testing.T) {
