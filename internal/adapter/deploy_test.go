@@ -303,8 +303,12 @@ func TestB11_ServicePerExposureMode(t *testing.T) {
 			return free == first+port
 		})
 
-		// A taken node port gives way to a free one, and says so.
+		// A taken node port gives way to a free one, and says so, the preview too.
 		other, otherSpec := w.demo("other")
+		if p := w.previews(other, otherSpec)["Service/other"]; p.Action != previewCreate || p.Error != "" ||
+			!strings.Contains(p.Note, "Node port "+strconv.Itoa(int(free))) || strings.Contains(p.YAML, "nodePort:") {
+			t.Errorf("the preview says %+v", p)
+		}
 		s := w.apply(other, otherSpec)
 		if got := w.service(other).Spec.Ports[0].NodePort; got == 0 || got == free {
 			t.Errorf("the taken node port %d became %d", free, got)
@@ -324,6 +328,20 @@ func TestB11_ServicePerExposureMode(t *testing.T) {
 			t.Errorf("the fixed node port went to %+v", ports)
 		}
 	})
+}
+
+// previews are what a preview says, by Kind/name.
+func (w *world) previews(wl *fleet.Workload, spec *fleet.Spec) map[string]fleet.ObjectPreview {
+	w.t.Helper()
+	list, err := w.adapter.Preview(w.t.Context(), fleet.StepRequest{Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out := map[string]fleet.ObjectPreview{}
+	for _, p := range list {
+		out[p.Kind+"/"+p.Name] = p
+	}
+	return out
 }
 
 // apply runs only the step that applies the objects, as an update does.

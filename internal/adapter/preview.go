@@ -78,17 +78,23 @@ func (a *Adapter) Preview(ctx context.Context, r fleet.StepRequest) ([]fleet.Obj
 // preview tries one object. An error is one that says nothing of the object.
 func (j *job) preview(ctx context.Context, b *blueprint, o object, try bool) (fleet.ObjectPreview, error) {
 	p := fleet.ObjectPreview{Kind: o.Kind, Name: o.name, Action: previewCreate, Summary: b.summary(o)}
-	text, err := yaml.Marshal(masked(o))
-	if err != nil {
-		return p, err
+	var err error
+	if try {
+		var seen *present
+		if seen, err = j.guard(ctx, o.Resource, o.name, metadataOnly); err == nil {
+			p.Action, err = j.dryRun(ctx, o, seen)
+		}
+		if o.Resource == live.Services && o.name == b.name() {
+			o, err = j.withoutTaken(ctx, b, o, seen, &p, err)
+		}
+	}
+	text, yamlErr := yaml.Marshal(masked(o))
+	if yamlErr != nil {
+		return p, yamlErr
 	}
 	p.YAML = string(text)
 	if !try {
 		return p, nil
-	}
-	seen, err := j.guard(ctx, o.Resource, o.name, metadataOnly)
-	if err == nil {
-		p.Action, err = j.dryRun(ctx, o, seen)
 	}
 	p.Tried = err == nil
 	var failure *fleet.Failure
@@ -101,6 +107,25 @@ func (j *job) preview(ctx context.Context, b *blueprint, o object, try bool) (fl
 		return p, err
 	}
 	return p, nil
+}
+
+// withoutTaken tries the Service again without the fixed node ports that are
+// taken, as a deploy does. err is what the try before came to.
+func (j *job) withoutTaken(ctx context.Context, b *blueprint, o object, seen *present, p *fleet.ObjectPreview, err error) (object, error) {
+	fixed := b.fixedNodePorts()
+	var notes []string
+	for err != nil {
+		taken := takenNodePort(err, b.spec.Ports, fixed)
+		if taken == "" {
+			break
+		}
+		notes = append(notes, fmt.Sprintf("Node port %d for port %s is taken by another Service; a free one is used instead.", fixed[taken], taken))
+		delete(fixed, taken)
+		o = b.service(fixed)
+		p.Action, err = j.dryRun(ctx, o, seen)
+	}
+	p.Note = strings.Join(notes, " ")
+	return o, err
 }
 
 func (j *job) dryRun(ctx context.Context, o object, seen *present) (action string, err error) {

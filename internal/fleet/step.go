@@ -49,5 +49,6 @@ type ObjectPreview struct {
 	Action  string // create, configure, unchanged, conflict
 	Tried   bool   // the API server was asked; it cannot be while the namespace is not there
 	Error   string // why the API server would refuse it; "" = accepted
+	Note    string // what the person should know though it is accepted; "" = nothing
 	YAML    string // as it would be applied; secret values are masked
 }

@@ -181,7 +181,7 @@ func previewView(objects []fleet.ObjectPreview, err error) *views.Preview {
 			action = "refused"
 		}
 		v.Objects = append(v.Objects, views.PreviewObject{
-			Kind: o.Kind, Name: o.Name, Summary: o.Summary, Action: action, Problem: o.Error, YAML: o.YAML,
+			Kind: o.Kind, Name: o.Name, Summary: o.Summary, Action: action, Problem: join(" ", o.Error, o.Note), YAML: o.YAML,
 		})
 	}
 	return v
