@@ -131,6 +131,7 @@ func (j *job) objects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j.warnOfSharing(b.replicas)
 	if owned != "" {
 		j.event(fleet.EventNormal, "", owned, "%s owns the replica count, so it was left as it is", owned)
 	}

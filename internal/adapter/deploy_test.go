@@ -249,6 +249,31 @@ func TestB19_ARollbackLeavesAGrownVolumeItsSize(t *testing.T) {
 	}
 }
 
+// Several pods with one volume may be wanted, but not without a word.
+func TestPodsThatShareAVolumeAreWarnedOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	wl, spec := w.demo("web")
+	spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1Gi"}}
+	const says = "pods share the volume data: on several nodes only those of one can start"
+	if p := w.previews(wl, spec)["Deployment/web"]; p.Note != "" {
+		t.Errorf("the preview of one pod says %q", p.Note)
+	}
+	if s := w.must(fleet.VerbDeploy, wl, spec, fleet.Params{}); s.says("pods share") {
+		t.Errorf("a deploy of one pod says %v", s.events)
+	}
+	if s := w.must(fleet.VerbScale, wl, spec, fleet.Params{Replicas: 2}); !s.says("2 " + says) {
+		t.Errorf("a scale says %v", s.events)
+	}
+	wl.Replicas, wl.Release = 3, 2
+	if p := w.previews(wl, spec)["Deployment/web"]; !strings.HasPrefix(p.Note, "3 "+says) || p.Action != previewConfigure || p.Error != "" {
+		t.Errorf("the preview says %+v", p)
+	}
+	if s := w.must(fleet.VerbUpdate, wl, spec, fleet.Params{}); !s.says("3 " + says) {
+		t.Errorf("an update says %v", s.events)
+	}
+}
+
 func TestB11_ServicePerExposureMode(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, w *world) {

@@ -88,6 +88,9 @@ func (j *job) preview(ctx context.Context, b *blueprint, o object, try bool) (fl
 			o, err = j.withoutTaken(ctx, b, o, seen, &p, err)
 		}
 	}
+	if o.Resource == j.kind() {
+		p.Note = b.spec.Sharing(b.replicas)
+	}
 	text, yamlErr := yaml.Marshal(masked(o))
 	if yamlErr != nil {
 		return p, yamlErr

@@ -119,6 +119,7 @@ func (j *job) scale(ctx context.Context, c *live.Controller) error {
 		}
 		j.event(fleet.EventNormal, "", named(j.kind(), c.Name), "%s scaled from %d to %d", named(j.kind(), c.Name), found, want)
 	}
+	j.warnOfSharing(want)
 	j.done("scaled to %d", want)
 	return nil
 }

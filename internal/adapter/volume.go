@@ -35,6 +35,14 @@ func (b *blueprint) claims() []object {
 	return out
 }
 
+// warnOfSharing says what several pods with the same volumes mean. It may be
+// wanted, where there is one node or they only read.
+func (j *job) warnOfSharing(replicas int32) {
+	if text := j.Spec.Sharing(replicas); text != "" {
+		j.event(fleet.EventWarning, "SharedVolume", named(j.kind(), j.Workload.Name), "%s", text)
+	}
+}
+
 // applyClaims applies the claims. One that asks for more than the release, as
 // after a rollback over a volume that has grown, keeps its size: no volume can
 // be made smaller.

@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -96,6 +98,25 @@ type Volume struct {
 	MountPath    string `json:"mountPath"`
 	Size         string `json:"size"`                   // a quantity, such as 10Gi
 	StorageClass string `json:"storageClass,omitempty"` // "" = the cluster's default
+}
+
+// Sharing says what it means that so many pods hold the same volumes, or "" where
+// that is no question. A node holds a volume for all its pods, and no other can
+// meanwhile: https://kubernetes.io/docs/concepts/storage/persistent-volumes/#access-modes
+func (s *Spec) Sharing(replicas int32) string {
+	if replicas < 2 || len(s.Volumes) == 0 {
+		return ""
+	}
+	names := make([]string, len(s.Volumes))
+	for i, v := range s.Volumes {
+		names[i] = v.Name
+	}
+	what, it := "volume", "it"
+	if len(names) > 1 {
+		what, it = "volumes", "them"
+	}
+	return fmt.Sprintf("%d pods share the %s %s: on several nodes only those of one can start, and what is in %s must be made for several writers.",
+		replicas, what, strings.Join(names, ", "), it)
 }
 
 // File is a configuration file mounted read-only in the main container.

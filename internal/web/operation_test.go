@@ -94,3 +94,23 @@ func TestB1TryingAgainNeedsATargetToo(t *testing.T) {
 		}
 	}
 }
+
+func TestTheEditFormSaysThatPodsShareAVolume(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	for replicas, warned := range map[string]bool{"1": false, "3": true} {
+		a := admin.post("/deploy", fields{
+			"target": "k8s:one", "runtime": "container", "name": "web-" + replicas, "image": "demo:1", "replicas": replicas, "volumes": "data=/data 1Gi",
+		})
+		op, err := b.db.Operation(t.Context(), strings.TrimPrefix(a.location(), "/operations/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := admin.get("/workloads/" + op.WorkloadID + "/edit").body
+		if strings.Contains(body, replicas+" pods share the volume data: on several nodes") != warned {
+			t.Errorf("%s replicas: warned of is wanted to be %t", replicas, warned)
+		}
+	}
+}

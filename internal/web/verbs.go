@@ -11,6 +11,7 @@ import (
 
 	"portolan/internal/fleet"
 	"portolan/views"
+	"portolan/views/ui"
 )
 
 // act begins an operation and leads to its page.
@@ -158,6 +159,9 @@ func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl
 		return err
 	}
 	v.Form.Notes = ofOne(target)
+	if text := sharing(present["volumes"], wl.Replicas); text != "" {
+		v.Form.Notes["volumes"] = append(v.Form.Notes["volumes"], ui.Note{Text: text})
+	}
 	if v.Changes = conflicting(form, present, wrong); len(v.Changes) > 0 {
 		v.Form.Errors = nil // what differs is no mistake
 		for _, name := range []string{"release", "replicas_before"} {
@@ -179,6 +183,17 @@ func conflicting(typed, saved map[string]string, err error) []views.Change {
 		return nil
 	}
 	return changes(typed, saved, err)
+}
+
+// sharing says what it means that so many pods hold the volumes of a form's field.
+func sharing(field string, replicas int32) string {
+	var spec fleet.Spec
+	for line := range strings.Lines(field) {
+		if name, _, ok := strings.Cut(line, "="); ok {
+			spec.Volumes = append(spec.Volumes, fleet.Volume{Name: name})
+		}
+	}
+	return spec.Sharing(replicas)
 }
 
 // why is what an Error says, with what to do about it.
