@@ -84,13 +84,14 @@ func parsePresent(raw []byte) (*present, error) {
 	return &present{Meta: p.Meta, managed: m.Metadata.ManagedFields, raw: raw}, nil
 }
 
-// guard reads what is there under a name, and fails when it is not ours.
+// guard reads what is there under a name, and fails when it is not ours nor a
+// volume that was kept for whoever takes it up.
 func (j *job) guard(ctx context.Context, r live.Resource, name, accept string) (*present, error) {
 	p, err := j.look(ctx, r, name, accept)
 	if err != nil {
 		return nil, err
 	}
-	if p != nil && !p.Ours(j.Installation, j.Workload.ID) {
+	if p != nil && !p.Ours(j.Installation, j.Workload.ID) && !j.kept(r, &p.Meta) {
 		return nil, conflict(named(r, name), j.Workload.Namespace)
 	}
 	return p, nil

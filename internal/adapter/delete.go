@@ -114,6 +114,14 @@ func (j *job) remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, f := range all {
+		// Last, and not for a redeploy: while the workload may go on, they are its own.
+		if f.Resource == live.Claims && j.keepsClaims() && j.Operation.Verb == fleet.VerbDelete {
+			if err := j.keep(ctx, &f.Meta); err != nil {
+				return err
+			}
+		}
+	}
 	if count == 0 {
 		j.done("nothing was left to delete")
 		return nil
@@ -150,7 +158,7 @@ func (j *job) foreign(ctx context.Context, ours []found) ([]string, error) {
 			}
 			group.Go(func() error {
 				p, err := j.look(ctx, r, name, metadataOnly)
-				if err == nil && p != nil && !p.Ours(j.Installation, j.Workload.ID) {
+				if err == nil && p != nil && !p.Ours(j.Installation, j.Workload.ID) && !j.kept(r, &p.Meta) {
 					mu.Lock()
 					out = append(out, named(r, name))
 					mu.Unlock()

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"portolan/internal/clustertest"
@@ -442,6 +443,52 @@ func TestB17_AForeignObjectIsNeverChanged(t *testing.T) {
 			t.Error("another installation changed the Deployment")
 		}
 	})
+}
+
+// A volume that was kept is nobody's but of the installation that kept it, for the
+// name it was kept under; one that is not marked so is somebody's.
+func TestB17_OnlyAVolumeThatWasKeptIsTakenUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	claims := w.look.CoreV1().PersistentVolumeClaims(w.cluster.Namespace)
+	ours := map[string]string{"app.kubernetes.io/managed-by": "portolan", "portolan.dev/installation": w.installation}
+	with := func(key, value string) map[string]string {
+		out := maps.Clone(ours)
+		out[key] = value
+		return out
+	}
+	for name, c := range map[string]struct {
+		labels map[string]string
+		kept   string
+	}{
+		"anybodys":  {nil, "anybodys"},
+		"anothers":  {with("portolan.dev/installation", "another"), "anothers"},
+		"living":    {with("portolan.dev/workload", "somebody"), "living"},
+		"unmarked":  {ours, ""},
+		"misnamed":  {ours, "misnamed-x"},
+		"unmanaged": {with("app.kubernetes.io/managed-by", "helm"), "unmanaged"},
+	} {
+		wl, spec := w.demo(name)
+		spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1Gi"}}
+		there := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: name + "-data", Labels: c.labels}}
+		if c.kept != "" {
+			there.Annotations = map[string]string{"portolan.dev/kept": c.kept}
+		}
+		there.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+		there.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+		made, err := claims.Create(t.Context(), there, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := w.try(fleet.VerbDeploy, wl, spec, fleet.Params{}).failure()
+		if f == nil || f.Reason != fleet.ReasonConflict || f.Object != "PersistentVolumeClaim/"+name+"-data" {
+			t.Errorf("%s: the deploy ended with %+v", name, f)
+		}
+		now, err := claims.Get(t.Context(), made.Name, metav1.GetOptions{})
+		if err != nil || now.UID != made.UID || !maps.Equal(now.Labels, c.labels) || now.Annotations["portolan.dev/kept"] != c.kept {
+			t.Errorf("%s: the claim has become %v (%v)", name, now, err)
+		}
+	}
 }
 
 func TestB18_VerbsUseTheNamespaceOfTheWorkload(t *testing.T) {

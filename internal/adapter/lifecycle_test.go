@@ -217,6 +217,22 @@ func TestB16_RedeployMakesOneNewDeploymentAndDeleteLeavesNothing(t *testing.T) {
 		if _, err := claims.Get(t.Context(), "web-data", metav1.GetOptions{}); err != nil || !s.says("PersistentVolumeClaim/web-data kept") {
 			t.Errorf("the volume was to be kept: %v", err)
 		}
+		// Asked for again, as after a crash, it leaves the volume where it is.
+		if s = w.must(fleet.VerbDelete, wl, spec, fleet.Params{KeepVolumes: true}); s.says("left alone") {
+			t.Errorf("a second delete says %v", s.events)
+		}
+
+		// The next workload of the name takes it up, and says so.
+		wl, _ = w.demo("web")
+		const says = "PersistentVolumeClaim/web-data was kept when an earlier workload web was deleted"
+		if p := w.previews(wl, spec)["PersistentVolumeClaim/web-data"]; p.Error != "" || p.Action != previewConfigure || !strings.HasPrefix(p.Note, says) {
+			t.Errorf("the preview says %+v", p)
+		}
+		s = w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+		now, err := claims.Get(t.Context(), "web-data", metav1.GetOptions{})
+		if err != nil || now.UID != claim.UID || now.Labels["portolan.dev/workload"] != wl.ID || now.Annotations["portolan.dev/kept"] != "" || !s.says(says) {
+			t.Errorf("the kept volume is %v (%v): %v", now, err, s.events)
+		}
 		w.must(fleet.VerbDelete, wl, spec, fleet.Params{})
 		ctx := t.Context()
 		_, err = w.look.AppsV1().Deployments(wl.Namespace).Get(ctx, "web", metav1.GetOptions{})

@@ -84,6 +84,10 @@ func (j *job) preview(ctx context.Context, b *blueprint, o object, try bool) (fl
 		if seen, err = j.guard(ctx, o.Resource, o.name, metadataOnly); err == nil {
 			p.Action, err = j.dryRun(ctx, o, seen)
 		}
+		if seen != nil && j.kept(o.Resource, &seen.Meta) {
+			p.Action = previewConfigure // it gets other labels, which a dry run does not show
+			p.Note = takenUp(o.String(), b.name()) + "."
+		}
 		if o.Resource == live.Services && o.name == b.name() {
 			o, err = j.withoutTaken(ctx, b, o, seen, &p, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 
@@ -35,6 +36,43 @@ func (b *blueprint) claims() []object {
 	return out
 }
 
+// keep marks a claim whose workload is deleted without it: it is nobody's now, and
+// the next workload of that name may take it up.
+func (j *job) keep(ctx context.Context, seen *live.Meta) error {
+	object := named(live.Claims, seen.Name)
+	for range 10 {
+		err := j.mergePatch(ctx, live.Claims, seen.Name, seen, map[string]any{"metadata": map[string]any{
+			"labels":      map[string]any{live.LabelWorkload: nil},
+			"annotations": map[string]any{live.AnnotationKept: j.Workload.Name},
+		}})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		if !apierrors.IsConflict(err) {
+			return refusal(err, "patch", object)
+		}
+		there, err := j.look(ctx, live.Claims, seen.Name, metadataOnly)
+		if err != nil || there == nil || there.UID != seen.UID || !there.Ours(j.Installation, j.Workload.ID) {
+			return err
+		}
+		seen = &there.Meta
+	}
+	return fmt.Errorf("patch %s: %w", object, errMoved)
+}
+
+// kept reports whether an object is a claim that the deletion of an earlier
+// workload of this name left, here and by this installation. The name of the claim
+// alone would not tell: app-a with the volume b has the same one as app with a-b.
+func (j *job) kept(r live.Resource, m *live.Meta) bool {
+	return r == live.Claims && m.Labels.ManagedBy == live.Manager && m.Labels.Installation == j.Installation &&
+		m.Labels.Workload == "" && m.Annotations.Kept == j.Workload.Name
+}
+
+// takenUp says that a kept claim is used again.
+func takenUp(object, workload string) string {
+	return fmt.Sprintf("%s was kept when an earlier workload %s was deleted, and is used again with what it holds", object, workload)
+}
+
 // warnOfSharing says what several pods with the same volumes mean. It may be
 // wanted, where there is one node or they only read.
 func (j *job) warnOfSharing(replicas int32) {
@@ -53,6 +91,11 @@ func (j *job) applyClaims(ctx context.Context, b *blueprint, seen *survey) error
 		there := seen.at(live.Claims, name)
 		if there == nil {
 			continue
+		}
+		if object := named(live.Claims, name); j.kept(live.Claims, &there.Meta) {
+			kept = append(kept, fleet.Event{
+				At: j.now(), Type: fleet.EventWarning, Step: j.Step.Name, Reason: "VolumeUsedAgain", Object: object, Message: takenUp(object, b.name()),
+			})
 		}
 		size, keeps, err := keptSize(there, quantity(v.Size))
 		if err != nil {

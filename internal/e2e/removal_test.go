@@ -91,8 +91,15 @@ func TestB16KeptVolumes(t *testing.T) {
 		if keep == "" && !apierrors.IsNotFound(err) {
 			t.Errorf("the claim was not deleted: %v", err)
 		}
-		if keep != "" && err != nil {
+		if keep == "" {
+			continue
+		}
+		if err != nil {
 			t.Errorf("the claim was not kept: %v", err)
+		}
+		again := pl.begin(t, pl.draft(w.name, fields{"volumes": "data=/data 64Mi"})).ends(t, "succeeded")
+		if !again.says("PersistentVolumeClaim/" + w.name + "-data was kept when an earlier workload") {
+			t.Errorf("the next workload of the name does not say that it uses the volume again: %s", clipped(again.text()))
 		}
 	}
 }

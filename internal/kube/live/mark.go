@@ -20,6 +20,7 @@ const (
 	AnnotationReplicasBeforeStop = "portolan.dev/replicas-before-stop" // what start restores
 	AnnotationSecretRelease      = "portolan.dev/secret-release"       // the release that last changed the secret's values
 	AnnotationConfigChecksum     = "portolan.dev/config-checksum"      // of the config files' content
+	AnnotationKept               = "portolan.dev/kept"                 // on a volume that was kept: the name of the workload that was deleted
 	AnnotationRestartedAt        = "kubectl.kubernetes.io/restartedAt" // kubectl's own, so that its history reads the same
 )
 

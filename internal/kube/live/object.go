@@ -33,6 +33,7 @@ type Annotations struct {
 	Release            string `json:"portolan.dev/release"`
 	ReplicasBeforeStop string `json:"portolan.dev/replicas-before-stop"`
 	SecretRelease      string `json:"portolan.dev/secret-release"`
+	Kept               string `json:"portolan.dev/kept"`
 	Revision           string `json:"deployment.kubernetes.io/revision"`
 }
 
