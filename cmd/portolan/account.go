@@ -13,7 +13,6 @@ import (
 
 	"portolan/internal/auth"
 	"portolan/internal/fleet"
-	"portolan/internal/postgres"
 )
 
 type userCmd struct {
@@ -22,14 +21,14 @@ type userCmd struct {
 }
 
 type userCreateCmd struct {
-	databaseConfig
+	storeConfig
 	Email string `arg:"" help:"E-mail address, by which the person signs in."`
 	Role  string `enum:"viewer,operator,admin" default:"viewer" help:"What the person may do: ${enum}."`
 }
 
 // Run creates the account.
 func (c userCreateCmd) Run(ctx context.Context, out io.Writer) error {
-	return withAccounts(ctx, c.databaseConfig, func(s *auth.Service) error {
+	return withAccounts(ctx, c.storeConfig, func(s *auth.Service) error {
 		password, err := readPassword(out, os.Stdin)
 		if err != nil {
 			return err
@@ -44,13 +43,13 @@ func (c userCreateCmd) Run(ctx context.Context, out io.Writer) error {
 }
 
 type userResetPasswordCmd struct {
-	databaseConfig
+	storeConfig
 	Email string `arg:"" help:"E-mail address of the account."`
 }
 
 // Run sets the password.
 func (c userResetPasswordCmd) Run(ctx context.Context, out io.Writer) error {
-	return withAccounts(ctx, c.databaseConfig, func(s *auth.Service) error {
+	return withAccounts(ctx, c.storeConfig, func(s *auth.Service) error {
 		password, err := readPassword(out, os.Stdin)
 		if err != nil {
 			return err
@@ -68,25 +67,13 @@ func commandLine() fleet.Actor {
 	return fleet.Actor{Email: "command line", Role: fleet.RoleAdmin}
 }
 
-func withAccounts(ctx context.Context, c databaseConfig, do func(*auth.Service) error) error {
-	db, err := c.open(ctx, "portolan user")
+func withAccounts(ctx context.Context, c storeConfig, do func(*auth.Service) error) error {
+	db, end, err := c.open(ctx, "portolan user")
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	if err := db.Migrate(ctx); err != nil {
-		return err
-	}
+	defer end()
 	return do(auth.New(auth.Options{Store: db}))
-}
-
-// open connects to the configured database. Commands that need one that is
-// there already do not start a private one.
-func (c databaseConfig) open(ctx context.Context, name string) (*postgres.DB, error) {
-	if c.DatabaseURL == "" {
-		return nil, errors.New("PORTOLAN_DATABASE_URL is not set (the private database of `portolan serve` is reached only by that process)")
-	}
-	return postgres.Open(ctx, c.DatabaseURL, postgres.Options{Name: name})
 }
 
 // readPassword asks at a terminal, without echo, or takes the first line.
@@ -105,19 +92,16 @@ func readPassword(prompt io.Writer, in *os.File) (string, error) {
 }
 
 type migrateCmd struct {
-	databaseConfig
+	storeConfig
 }
 
 // Run brings the schema up to date.
 func (c migrateCmd) Run(ctx context.Context, out io.Writer) error {
-	db, err := c.open(ctx, "portolan migrate")
+	_, end, err := c.open(ctx, "portolan migrate")
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	if err := db.Migrate(ctx); err != nil {
-		return err
-	}
+	defer end()
 	_, err = fmt.Fprintln(out, "the schema is up to date")
 	return err
 }

@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"portolan/internal/backup"
 	"portolan/internal/fleet"
@@ -31,8 +29,7 @@ type restoreCmd struct {
 
 // backupConfig says which database it is.
 type backupConfig struct {
-	databaseConfig
-	DataDir        string `env:"PORTOLAN_DATA_DIR" default:".portolan" help:"Folder of the private PostgreSQL, used when no database URL is given."`
+	storeConfig
 	EncryptionKeys string `env:"PORTOLAN_ENCRYPTION_KEYS" placeholder:"ID:KEY,…" help:"Keys as the other processes have them, to find out whether they open what is sealed. They are never part of a backup."`
 }
 
@@ -109,35 +106,6 @@ func (c restoreCmd) Run(ctx context.Context, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "restored; everybody has to sign in again")
 	return c.sayKeys(ctx, out, db)
-}
-
-// source returns the address of the database to read. A private one is read
-// while Portolan runs on it, or else started.
-func (c backupConfig) source(ctx context.Context) (url string, end func(), err error) {
-	if c.DatabaseURL != "" {
-		return c.DatabaseURL, func() {}, nil
-	}
-	if url, ok := localpg.Running(c.DataDir); ok {
-		return url, func() {}, nil
-	}
-	if _, err := os.Stat(filepath.Join(c.DataDir, "postgres")); err != nil {
-		return "", nil, fmt.Errorf("PORTOLAN_DATABASE_URL is not set, and there is no private database: %w", err)
-	}
-	private, err := startPrivate(ctx, c.DataDir)
-	if err != nil {
-		return "", nil, err
-	}
-	return private.URL(), func() { stopPrivate(ctx, private) }, nil
-}
-
-func startPrivate(ctx context.Context, dataDir string) (*localpg.Server, error) {
-	return localpg.Start(ctx, localpg.Options{DataDir: dataDir, Logger: slog.New(slog.DiscardHandler)})
-}
-
-func stopPrivate(ctx context.Context, private *localpg.Server) {
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-	defer cancel()
-	_ = private.Stop(stop) // what was written is written
 }
 
 // tool finds a program that fits the database's server.

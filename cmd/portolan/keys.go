@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
 	"time"
 
 	"portolan/internal/fleet"
-	"portolan/internal/localpg"
 	"portolan/internal/postgres"
 	"portolan/internal/seal"
 )
@@ -33,54 +32,26 @@ func (keysGenerateCmd) Run(out io.Writer) error {
 
 // keysConfig says where the sealed values and their keys are.
 type keysConfig struct {
-	databaseConfig
+	storeConfig
 	EncryptionKeys string `env:"PORTOLAN_ENCRYPTION_KEYS" placeholder:"ID:KEY,…" help:"Keys as the other processes have them. The first one seals."`
-	DataDir        string `env:"PORTOLAN_DATA_DIR" default:".portolan" help:"Folder of the private PostgreSQL and its encryption key, used when no database URL is given. Portolan itself must not be running on it."`
 }
 
 // open returns the database, with its schema up to date, and the keys. end
 // releases it.
 func (c keysConfig) open(ctx context.Context) (db *postgres.DB, ring *seal.Keyring, end func(), err error) {
-	end = func() {}
-	text, url := c.EncryptionKeys, c.DatabaseURL
-	if url == "" {
-		if _, err := os.Stat(c.DataDir); err != nil {
-			return nil, nil, end, fmt.Errorf("PORTOLAN_DATABASE_URL is not set, and there is no private database: %w", err)
+	text := c.EncryptionKeys
+	if text == "" && c.DatabaseURL == "" {
+		raw, err := os.ReadFile(filepath.Join(c.DataDir, keyFile))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil, fmt.Errorf("encryption key: %w", err)
 		}
-		if text == "" {
-			raw, err := os.ReadFile(filepath.Join(c.DataDir, keyFile))
-			if err != nil {
-				return nil, nil, end, fmt.Errorf("encryption key: %w", err)
-			}
-			text = string(raw)
-		}
+		text = string(raw)
 	}
 	if ring, err = seal.ParseKeyring(text); err != nil {
-		return nil, nil, end, fmt.Errorf("PORTOLAN_ENCRYPTION_KEYS: %w", err)
+		return nil, nil, nil, fmt.Errorf("PORTOLAN_ENCRYPTION_KEYS: %w", err)
 	}
-	if url == "" {
-		private, err := localpg.Start(ctx, localpg.Options{DataDir: c.DataDir, Logger: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			return nil, nil, end, err
-		}
-		end = func() {
-			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-			defer cancel()
-			_ = private.Stop(stop) // what was written is written
-		}
-		url = private.URL()
-	}
-	stop := end
-	if db, err = postgres.Open(ctx, url, postgres.Options{Name: "portolan keys"}); err != nil {
-		stop()
-		return nil, nil, end, err
-	}
-	end = func() { db.Close(); stop() }
-	if err := db.Migrate(ctx); err != nil {
-		end()
-		return nil, nil, end, err
-	}
-	return db, ring, end, nil
+	db, end, err = c.storeConfig.open(ctx, "portolan keys")
+	return db, ring, end, err
 }
 
 type keysStatusCmd struct{ keysConfig }

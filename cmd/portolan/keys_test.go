@@ -108,16 +108,21 @@ func (v *vault) count(sql string, args ...any) (n int) {
 	return n
 }
 
-// command is portolan as people run it.
-func (v *vault) command(ctx context.Context, keys string, args ...string) *exec.Cmd {
+// command is portolan as people run it, with these variables and no others of
+// its own.
+func command(ctx context.Context, env []string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "portolan", args...)
 	for _, entry := range os.Environ() {
 		if !strings.HasPrefix(entry, "PORTOLAN_") {
 			cmd.Env = append(cmd.Env, entry)
 		}
 	}
-	cmd.Env = append(cmd.Env, "PORTOLAN_DATABASE_URL="+v.url, "PORTOLAN_ENCRYPTION_KEYS="+keys)
+	cmd.Env = append(cmd.Env, env...)
 	return cmd
+}
+
+func (v *vault) command(ctx context.Context, keys string, args ...string) *exec.Cmd {
+	return command(ctx, []string{"PORTOLAN_DATABASE_URL=" + v.url, "PORTOLAN_ENCRYPTION_KEYS=" + keys}, args...)
 }
 
 // says runs a command to its end and checks what it prints.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -11,9 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(mainWithDatabases{m}, map[string]func(){
-		"portolan": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
-	})
+	testscript.Main(mainWithDatabases{m}, map[string]func(){"portolan": main})
 }
 
 // mainWithDatabases ends the PostgreSQL that tests share.
