@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -119,7 +118,7 @@ func tool(ctx context.Context, db *postgres.DB, name string) (string, error) {
 
 // sayKeys names the keys without which a part of the database cannot be read.
 func (c backupConfig) sayKeys(ctx context.Context, out io.Writer, db *postgres.DB) error {
-	ring, err := c.keyring()
+	ring, err := c.keyring(c.EncryptionKeys)
 	if err != nil {
 		return err
 	}
@@ -147,18 +146,4 @@ func (c backupConfig) sayKeys(ctx context.Context, out io.Writer, db *postgres.D
 	slices.Sort(lines)
 	_, err = fmt.Fprintf(out, "%s\nthe keys are not in the file: keep them apart from it\n", strings.Join(lines, "\n"))
 	return err
-}
-
-func (c backupConfig) keyring() (*seal.Keyring, error) {
-	text := c.EncryptionKeys
-	if text == "" && c.DatabaseURL == "" {
-		if raw, err := os.ReadFile(filepath.Join(c.DataDir, keyFile)); err == nil {
-			text = string(raw)
-		}
-	}
-	ring, err := seal.ParseKeyring(text)
-	if err != nil {
-		return nil, fmt.Errorf("PORTOLAN_ENCRYPTION_KEYS: %w", err)
-	}
-	return ring, nil
 }

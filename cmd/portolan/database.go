@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 
 	"portolan/internal/localpg"
 	"portolan/internal/postgres"
+	"portolan/internal/seal"
 )
 
 // storeConfig is how a command finds the database of an installation, the
@@ -55,6 +58,25 @@ func (c storeConfig) open(ctx context.Context, name string) (db *postgres.DB, en
 		return nil, nil, err
 	}
 	return db, end, nil
+}
+
+// keyring returns the given keys. Without any, those of a private database are
+// in its folder; where they are missing there, as after a restore, there is none.
+func (c storeConfig) keyring(keys string) (*seal.Keyring, error) {
+	if keys == "" && c.DatabaseURL == "" {
+		ring, err := seal.LoadKeyFile(filepath.Join(c.DataDir, keyFile))
+		switch {
+		case err == nil:
+			return ring, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("encryption key: %w", err)
+		}
+	}
+	ring, err := seal.ParseKeyring(keys)
+	if err != nil {
+		return nil, fmt.Errorf("PORTOLAN_ENCRYPTION_KEYS: %w", err)
+	}
+	return ring, nil
 }
 
 func startPrivate(ctx context.Context, dataDir string) (*localpg.Server, error) {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -39,16 +36,8 @@ type keysConfig struct {
 // open returns the database, with its schema up to date, and the keys. end
 // releases it.
 func (c keysConfig) open(ctx context.Context) (db *postgres.DB, ring *seal.Keyring, end func(), err error) {
-	text := c.EncryptionKeys
-	if text == "" && c.DatabaseURL == "" {
-		raw, err := os.ReadFile(filepath.Join(c.DataDir, keyFile))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, nil, fmt.Errorf("encryption key: %w", err)
-		}
-		text = string(raw)
-	}
-	if ring, err = seal.ParseKeyring(text); err != nil {
-		return nil, nil, nil, fmt.Errorf("PORTOLAN_ENCRYPTION_KEYS: %w", err)
+	if ring, err = c.keyring(c.EncryptionKeys); err != nil {
+		return nil, nil, nil, err
 	}
 	db, end, err = c.storeConfig.open(ctx, "portolan keys")
 	return db, ring, end, err
@@ -71,7 +60,7 @@ func (c keysStatusCmd) Run(ctx context.Context, out io.Writer) error {
 	if err := printCounts(out, ring, counts); err != nil {
 		return err
 	}
-	return seal.Unopened(counts)
+	return ring.Unopened(counts)
 }
 
 func printCounts(out io.Writer, ring *seal.Keyring, counts []seal.Count) error {

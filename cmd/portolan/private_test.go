@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"html"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -124,6 +127,21 @@ func (p *private) signsIn(b *http.Client, email, password string) bool {
 	return answer.StatusCode == http.StatusSeeOther
 }
 
+// page returns a page's text.
+func (p *private) page(b *http.Client, path string) string {
+	p.Helper()
+	answer, err := b.Get(p.base + path)
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		p.Fatalf("%s: %d %v", path, answer.StatusCode, err)
+	}
+	return html.UnescapeString(string(text))
+}
+
 // isIn reports whether a browser's session is good.
 func (p *private) isIn(b *http.Client) bool {
 	p.Helper()
@@ -181,4 +199,79 @@ func TestCommandsReachThePrivateDatabase(t *testing.T) {
 	if !p.signsIn(p.browser(), admin, third) {
 		t.Error("the password that was set meanwhile is not good")
 	}
+}
+
+const pasted = `
+apiVersion: v1
+kind: Config
+current-context: harbour
+contexts: [{name: harbour, context: {cluster: harbour, user: pilot}}]
+clusters: [{name: harbour, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: pilot, user: {token: a-token}}]
+`
+
+// TestAKeyMissingFromTheFileIsAddedThere: in PORTOLAN_ENCRYPTION_KEYS it would
+// take the place of the file, whose own key is then missing.
+func TestAKeyMissingFromTheFileIsAddedThere(t *testing.T) {
+	t.Parallel()
+	p := newPrivate(t)
+	file := filepath.Join(p.dir, keyFile)
+	signedIn := func() *http.Client {
+		p.serve("PORTOLAN_ADMIN_EMAIL="+admin, "PORTOLAN_ADMIN_PASSWORD="+firstPassword)
+		b := p.browser()
+		if !p.signsIn(b, admin, firstPassword) {
+			t.Fatal("nobody comes in")
+		}
+		return b
+	}
+	register := func(b *http.Client, id string) {
+		answer, err := b.PostForm(p.base+"/admin/clusters", url.Values{
+			"id": {id}, "label": {id}, "provider": {"k3s"}, "credential_mode": {"encrypted"}, "kubeconfig": {pasted},
+			"namespace": {"apps"}, "exposure_mode": {"cluster-ip"}, "enabled": {"true"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusSeeOther {
+			t.Fatalf("register %s: %d", id, answer.StatusCode)
+		}
+	}
+	key := func() (text, id string) {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, _, _ = strings.Cut(string(raw), ":")
+		return strings.TrimSpace(string(raw)), id
+	}
+
+	register(signedIn(), "before")
+	p.end()
+	lost, id := key()
+	if err := os.Remove(file); err != nil { // as in a restore that left it behind
+		t.Fatal(err)
+	}
+	b := signedIn()
+	register(b, "after")
+	want := "Add the key " + id + " to the file " + file + ", behind the first one, a comma between them, and start Portolan again."
+	if text := p.page(b, "/admin/clusters/before"); !strings.Contains(text, "the encryption key "+id+" is missing") || !strings.Contains(text, want) {
+		t.Errorf("the cluster's page does not say %q", want)
+	}
+	if out, err := p.runs("", "keys", "status"); err == nil || !strings.Contains(out, "which the file "+file+" does not hold") {
+		t.Errorf("keys status: %v\n%s", err, out)
+	}
+	p.end()
+
+	made, _ := key()
+	if err := os.WriteFile(file, []byte(made+","+lost+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b = signedIn()
+	for _, id := range []string{"before", "after"} {
+		if text := p.page(b, "/admin/clusters/"+id); strings.Contains(text, "cannot be opened") {
+			t.Errorf("with both keys in the file, %s cannot be opened", id)
+		}
+	}
+	p.says("due", "", "keys", "status")
 }

@@ -74,14 +74,14 @@ func (c serveCmd) ring(log *slog.Logger) (*seal.Keyring, error) {
 		return c.keyring()
 	}
 	path := filepath.Join(c.DataDir, keyFile)
-	text, created, err := seal.LoadOrCreateKeyFile(path)
+	ring, created, err := seal.LoadOrCreateKeyFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("encryption key: %w", err)
 	}
 	if created {
 		log.Warn("made an encryption key; without this file the kubeconfigs and secrets in the database cannot be read", "file", path)
 	}
-	return seal.ParseKeyring(text)
+	return ring, nil
 }
 
 type webCmd struct {

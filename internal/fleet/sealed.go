@@ -29,21 +29,39 @@ var (
 	ErrKeyWrong = errors.New("sealed value does not open")
 )
 
+// KeyFileError is ErrKeyMissing or ErrKeyWrong of keys that are kept in a file:
+// PORTOLAN_ENCRYPTION_KEYS, if it were set, would take that file's place.
+type KeyFileError struct {
+	File string
+	Err  error
+}
+
+// Error implements error.
+func (e *KeyFileError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error itself.
+func (e *KeyFileError) Unwrap() error { return e.Err }
+
 // Unopened is the Error of what could not be opened with the configured keys.
 // It tells a key that is missing from one that is wrong: the first is found and
 // added, the second is put right.
 func Unopened(what, keyID string, err error) *Error {
 	e := &Error{Code: CodeUnavailable, Err: err}
+	where := "PORTOLAN_ENCRYPTION_KEYS"
+	var kept *KeyFileError
+	if errors.As(err, &kept) {
+		where = "the file " + kept.File
+	}
 	switch {
 	case errors.Is(err, ErrKeyMissing):
 		e.Message = fmt.Sprintf("%s cannot be opened: the encryption key %s is missing.", what, keyID)
-		e.Remedy = "Add the key " + keyID + " to PORTOLAN_ENCRYPTION_KEYS, behind the first one, and start Portolan again."
+		e.Remedy = "Add the key " + keyID + " to " + where + ", behind the first one, a comma between them, and start Portolan again."
 	case errors.Is(err, ErrKeyWrong):
 		e.Message = fmt.Sprintf("%s cannot be opened: the encryption key under the id %s is the wrong one, or what it sealed was altered.", what, keyID)
-		e.Remedy = "Give the id " + keyID + " in PORTOLAN_ENCRYPTION_KEYS the bytes it had, and start Portolan again; or enter the secret anew."
+		e.Remedy = "Give the id " + keyID + " in " + where + " the bytes it had, and start Portolan again; or enter the secret anew."
 	default:
 		e.Message = fmt.Sprintf("%s could not be opened with the encryption key %s.", what, keyID)
-		e.Remedy = "Check PORTOLAN_ENCRYPTION_KEYS: the key " + keyID + " must be among them."
+		e.Remedy = "Check " + where + ": the key " + keyID + " must be among the keys there."
 	}
 	return e
 }

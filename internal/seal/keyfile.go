@@ -8,42 +8,45 @@ import (
 	"path/filepath"
 )
 
-// LoadOrCreateKeyFile returns the text of the keyring kept in a file, for ParseKeyring. When there is no such file, one
-// with a new key is made, readable by its owner alone, and created is true. A file that others may read, or that holds
-// no usable key, is an error: to make a new key instead would leave everything sealed so far unreadable.
-func LoadOrCreateKeyFile(path string) (text string, created bool, err error) {
-	text, err = loadKeyFile(path)
+// LoadOrCreateKeyFile returns the keyring kept in a file. When there is no such file, one with a new key is made,
+// readable by its owner alone, and created is true. A file that others may read, or that holds no usable key, is an
+// error: to make a new key instead would leave everything sealed so far unreadable.
+func LoadOrCreateKeyFile(path string) (ring *Keyring, created bool, err error) {
+	ring, err = LoadKeyFile(path)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return text, false, err
+		return ring, false, err
 	}
 	created, err = createKeyFile(path)
 	if err != nil {
-		return "", false, fmt.Errorf("make the key file %s: %w", path, err)
+		return nil, false, fmt.Errorf("make the key file %s: %w", path, err)
 	}
-	text, err = loadKeyFile(path) // another process may have been first
-	return text, created, err
+	ring, err = LoadKeyFile(path) // another process may have been first
+	return ring, created, err
 }
 
-func loadKeyFile(path string) (string, error) {
+// LoadKeyFile returns the keyring kept in a file, with the errors of LoadOrCreateKeyFile; that there is none is
+// fs.ErrNotExist.
+func LoadKeyFile(path string) (*Keyring, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return "", fmt.Errorf("the key file %s may be read by others (mode %04o): chmod 600 it", path, mode)
+		return nil, fmt.Errorf("the key file %s may be read by others (mode %04o): chmod 600 it", path, mode)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	ring, err := ParseKeyring(string(text))
 	if err != nil {
-		return "", fmt.Errorf("the key file %s: %w", path, err)
+		return nil, fmt.Errorf("the key file %s: %w", path, err)
 	}
 	if !ring.CanSeal() {
-		return "", fmt.Errorf("the key file %s holds no key", path)
+		return nil, fmt.Errorf("the key file %s holds no key", path)
 	}
-	return string(text), nil
+	ring.file = path
+	return ring, nil
 }
 
 // createKeyFile writes the file under another name and then links it, so that it appears complete and is never replaced.

@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"portolan/internal/fleet"
 )
 
 // keyID is kept shorter than a key in base64, so that a key written in the place of an id is not taken for one and shown.
@@ -26,6 +28,7 @@ var keyID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`)
 // prints its keys.
 type Keyring struct {
 	keys []key
+	file string // where they are kept; "" = PORTOLAN_ENCRYPTION_KEYS
 }
 
 type key struct {
@@ -92,6 +95,22 @@ func (k *Keyring) find(id string) (key, bool) {
 		}
 	}
 	return key{}, false
+}
+
+// place names where keys are added and put right.
+func (k *Keyring) place() string {
+	if k == nil || k.file == "" {
+		return "PORTOLAN_ENCRYPTION_KEYS"
+	}
+	return "the file " + k.file
+}
+
+// unopened is err, which is ErrNoKey or ErrWrongKey, with the file that the keys are in.
+func (k *Keyring) unopened(err error) error {
+	if k == nil || k.file == "" {
+		return err
+	}
+	return &fleet.KeyFileError{File: k.file, Err: err}
 }
 
 // CanSeal tells whether there is any key.

@@ -199,19 +199,19 @@ func (r Rotation) leftOver(ctx context.Context) error {
 		return err
 	}
 	if slices.ContainsFunc(counts, func(c Count) bool { return c.State == Due }) {
-		return errors.Join(errStillDue, Unopened(counts))
+		return errors.Join(errStillDue, r.Ring.Unopened(counts))
 	}
-	return Unopened(counts)
+	return r.Ring.Unopened(counts)
 }
 
 // Unopened returns an error that names the values which do not open, nil when
-// all do.
-func Unopened(counts []Count) error {
+// all do. The counts are those of the keyring's Survey.
+func (k *Keyring) Unopened(counts []Count) error {
 	var errs []error
 	for _, c := range counts {
 		switch c.State {
 		case Missing:
-			errs = append(errs, fmt.Errorf("%w: %d of the %s are sealed with the key %q, which PORTOLAN_ENCRYPTION_KEYS does not hold", ErrNoKey, c.Rows, c.Kind, c.KeyID))
+			errs = append(errs, fmt.Errorf("%w: %d of the %s are sealed with the key %q, which %s does not hold", ErrNoKey, c.Rows, c.Kind, c.KeyID, k.place()))
 		case Wrong:
 			errs = append(errs, fmt.Errorf("%w: %d of the %s; the key under the id %q is not the one they were sealed with, or they were altered", ErrWrongKey, c.Rows, c.Kind, c.KeyID))
 		}

@@ -49,19 +49,19 @@ func (k *Keyring) Seal(plaintext []byte, aad AAD) (Sealed, error) {
 func (k *Keyring) Open(sealed Sealed, aad AAD) ([]byte, error) {
 	key, ok := k.find(sealed.KeyID)
 	if !ok {
-		return nil, fmt.Errorf("%w: a value was sealed with the key %q, which PORTOLAN_ENCRYPTION_KEYS does not hold", ErrNoKey, sealed.KeyID)
+		return nil, k.unopened(fmt.Errorf("%w: a value was sealed with the key %q, which %s does not hold", ErrNoKey, sealed.KeyID, k.place()))
 	}
 	bound, err := aad.encode()
 	if err != nil {
 		return nil, err
 	}
 	if len(sealed.Data) < chacha20poly1305.NonceSizeX {
-		return nil, fmt.Errorf("%w: it is cut short", ErrWrongKey)
+		return nil, k.unopened(fmt.Errorf("%w: it is cut short", ErrWrongKey))
 	}
 	nonce, ciphertext := sealed.Data[:chacha20poly1305.NonceSizeX], sealed.Data[chacha20poly1305.NonceSizeX:]
 	plaintext, err := key.aead.Open(nil, nonce, ciphertext, bound)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the key %q is not the one it was sealed with, or the value was altered", ErrWrongKey, key.id)
+		return nil, k.unopened(fmt.Errorf("%w: the key %q is not the one it was sealed with, or the value was altered", ErrWrongKey, key.id))
 	}
 	return plaintext, nil
 }
