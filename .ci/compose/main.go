@@ -1,5 +1,5 @@
 // Command compose reads a compose file and fails unless it is well-formed and
-// its web and worker services keep what README.md says of them.
+// its services keep what README.md says of them.
 package main
 
 import (
@@ -22,6 +22,7 @@ type service struct {
 	ReadOnly    bool           `json:"read_only"`
 	SecurityOpt []string       `json:"security_opt"`
 	Healthcheck map[string]any `json:"healthcheck"`
+	Environment map[string]any `json:"environment"`
 	Secrets     []string       `json:"secrets"`
 	Volumes     []any          `json:"volumes"`
 }
@@ -66,6 +67,10 @@ func check(path string) error {
 			}
 		}
 		if name == "postgres" {
+			// Those that the commands for backups name.
+			if s.Environment["POSTGRES_USER"] != "portolan" || s.Environment["POSTGRES_DB"] != "portolan" {
+				complain(name, "has another user or database than portolan")
+			}
 			continue
 		}
 		if !s.ReadOnly || s.User == "" {

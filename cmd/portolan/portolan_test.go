@@ -9,7 +9,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(mainWithDatabases{m}, map[string]func(){"portolan": main})
+	testscript.Main(mainWithDatabases{m}, map[string]func(){"portolan": main, "docker": docker})
 }
 
 // mainWithDatabases ends the PostgreSQL that tests share.

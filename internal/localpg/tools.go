@@ -96,6 +96,7 @@ func Tool(name string, major int) (string, error) {
 		return "", fmt.Errorf("the database is PostgreSQL %d, but this machine has %s of version %s: install that of version %[1]d (apt-get install postgresql-client-%[1]d)",
 			major, name, strings.Join(found, " and "))
 	default:
-		return "", fmt.Errorf("%s was not found on this machine: install PostgreSQL's client programs (apt-get install postgresql-client)", name)
+		return "", fmt.Errorf("%s was not found on this machine: install PostgreSQL's client programs (apt-get install postgresql-client); "+
+			"where PostgreSQL runs in a container, %[1]s is there and can be run in it (README.md, “Backup of the Compose deployment”)", name)
 	}
 }
