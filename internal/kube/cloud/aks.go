@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	azcloud "github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -154,13 +156,14 @@ type azureMaker struct {
 // each out until five minutes before its end: so none is kept here, and what the
 // library keeps for the whole process is passed by.
 func (m azureMaker) make(ctx context.Context) (Token, error) {
-	credential, options, err := m.credential()
+	way := &witness{client: m.options.client()}
+	credential, options, err := m.credential(way)
 	if err != nil {
-		return Token{}, azureFailure(err, m)
+		return Token{}, azureFailure(err, m, way)
 	}
 	made, err := credential.GetToken(ctx, options)
 	if err != nil {
-		return Token{}, azureFailure(err, m)
+		return Token{}, azureFailure(err, m, way)
 	}
 	return Token{Value: made.Token, Expires: made.ExpiresOn}, nil
 }
@@ -180,8 +183,8 @@ func (m azureMaker) whose() string {
 	return "the managed identity of Portolan's own machine"
 }
 
-func (m azureMaker) credential() (azcore.TokenCredential, policy.TokenRequestOptions, error) {
-	client := azcore.ClientOptions{Cloud: m.environment, Transport: m.options.client(), Retry: policy.RetryOptions{MaxRetries: 1}}
+func (m azureMaker) credential(way policy.Transporter) (azcore.TokenCredential, policy.TokenRequestOptions, error) {
+	client := azcore.ClientOptions{Cloud: m.environment, Transport: way, Retry: policy.RetryOptions{MaxRetries: 1}}
 	if m.options.EntraAuthority != "" {
 		client.Cloud.ActiveDirectoryAuthorityHost = m.options.EntraAuthority
 	}
@@ -219,7 +222,40 @@ func (m azureMaker) credential() (azcore.TokenCredential, policy.TokenRequestOpt
 	return credential, request, err
 }
 
-func azureFailure(err error, m azureMaker) error {
+// witness remembers how the last request went: of an error that is no answer,
+// Microsoft's library keeps the text alone.
+type witness struct {
+	client *http.Client
+
+	mu      sync.Mutex
+	err     error
+	strange bool // the answer was not Entra ID's, which are JSON
+}
+
+// Do implements policy.Transporter.
+func (w *witness) Do(req *http.Request) (*http.Response, error) {
+	resp, err := w.client.Do(req)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err, w.strange = err, err == nil && !strings.Contains(resp.Header.Get("Content-Type"), "json")
+	return resp, err
+}
+
+// unanswered explains, with the remedy, why there was no answer that can be
+// read; "" = there was one, or nothing was asked.
+func (w *witness) unanswered() (why, remedy string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.err != nil:
+		return unanswered(w.err)
+	case w.strange:
+		return "an answer that cannot be read", egressRemedy
+	}
+	return "", ""
+}
+
+func azureFailure(err error, m azureMaker, way *witness) error {
 	doing := "No AKS token could be made from " + m.whose()
 	who, remedy := "Microsoft Entra ID", "Check the tenant, the application and its secret or federated credential in Microsoft Entra ID; secrets end after a time."
 	if m.login == loginManaged {
@@ -238,11 +274,14 @@ func azureFailure(err error, m azureMaker) error {
 			line, _, _ := strings.Cut(cmp.Or(answer.Description, answer.Error), "\n")
 			line, _, _ = strings.Cut(line, " Trace ID:")
 			words = said(line)
+		} else if m.login != loginManaged {
+			remedy = egressRemedy // something before it says so
 		}
 		return failure(err, remedy, doing+". "+who+" says: "+words+".")
 	}
-	if why := unanswered(err); why != "" && m.login != loginManaged {
-		return failure(err, egressRemedy, doing+": "+why+".")
+	// A machine that has no identity has none to ask either.
+	if why, remedy := way.unanswered(); why != "" && m.login != loginManaged {
+		return failure(err, remedy, doing+": "+why+".")
 	}
 	remedy = "Seal an application (tenant, client, secret) with the cluster, or give Portolan what the stanza asks for: "
 	switch m.login {

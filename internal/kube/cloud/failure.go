@@ -2,8 +2,10 @@ package cloud
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"net/url"
 	"strings"
 	"unicode"
 
@@ -17,23 +19,33 @@ func failure(err error, remedy, message string) error {
 	return &fleet.Error{Code: fleet.CodeUnavailable, Message: message, Remedy: remedy, Err: err}
 }
 
-// unanswered explains an error that is no answer of the cloud; "" = it is one.
-func unanswered(err error) string {
+// unanswered explains an error that is no answer of the cloud, with the remedy;
+// "" = it is one.
+func unanswered(err error) (why, remedy string) {
 	var dns *net.DNSError
+	var certificate *tls.CertificateVerificationError
 	var op *net.OpError
 	var timeout net.Error
+	var request *url.Error
 	switch {
 	case errors.As(err, &dns):
-		return "the name " + dns.Name + " could not be resolved"
+		return "the name " + dns.Name + " could not be resolved", egressRemedy
+	case errors.As(err, &certificate):
+		return "the certificate that came is not trusted here (" + said(certificate.Err.Error()) + ")", certificateRemedy
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
-		return "there was no answer in time"
+		return "there was no answer in time", egressRemedy
 	case errors.As(err, &op):
-		return "the connection failed"
+		return "the connection failed", egressRemedy
+	case errors.As(err, &request): // whose text may hold the address of a proxy, with its password
+		return "the request failed", egressRemedy
 	}
-	return ""
+	return "", ""
 }
 
-const egressRemedy = "Portolan's own machine must reach the cloud's token service by https; look for a firewall, or set HTTPS_PROXY."
+const (
+	egressRemedy      = "Portolan's own machine must reach the cloud's token service by https; look for a firewall, or set HTTPS_PROXY."
+	certificateRemedy = "Something between answers in the cloud's place, such as a proxy that looks into https. Let it pass the cloud's token service on, or trust it: SSL_CERT_FILE in Portolan's environment names a file of certificate authorities."
+)
 
 // said is text of a cloud as one line of a message.
 func said(text string) string {
@@ -66,8 +78,8 @@ func awsFailure(err error, e eks) error {
 		}
 		return failure(err, remedy, doing+". AWS says: "+said(api.ErrorCode()+": "+api.ErrorMessage())+".")
 	}
-	if why := unanswered(err); why != "" && e.static.AccessKeyID != "" {
-		return failure(err, egressRemedy, doing+": "+why+".")
+	if why, remedy := unanswered(err); why != "" && e.static.AccessKeyID != "" {
+		return failure(err, remedy, doing+": "+why+".")
 	}
 	remedy := "Seal an access key with the cluster, or give Portolan credentials of its own as the AWS SDK finds them (environment, profile, role of the machine or pod)."
 	if e.profile != "" && e.static.AccessKeyID == "" {

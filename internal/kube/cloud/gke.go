@@ -149,8 +149,8 @@ func googleFailure(err error, whose string) error {
 		return failure(err, "Check in IAM that the service account and its key exist and are not disabled; make a new key if not. The clock of Portolan's machine must be right, too.",
 			doing+". Google says: "+words+".")
 	}
-	if why := unanswered(err); why != "" {
-		return failure(err, egressRemedy, doing+": "+why+".")
+	if why, remedy := unanswered(err); why != "" {
+		return failure(err, remedy, doing+": "+why+".")
 	}
 	return failure(err, egressRemedy, doing+".")
 }

@@ -37,7 +37,8 @@ func impersonated(by maker, account, whose string, o Options) maker {
 		req.Header.Set("Authorization", "Bearer "+own.Value)
 		resp, err := o.client().Do(req)
 		if err != nil {
-			return Token{}, failure(err, egressRemedy, doing+": "+cmp.Or(unanswered(err), "the request failed")+".")
+			why, remedy := unanswered(err)
+			return Token{}, failure(err, remedy, doing+": "+why+".")
 		}
 		defer func() { _ = resp.Body.Close() }()
 		text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
