@@ -208,29 +208,38 @@ func (m eksMaker) config(ctx context.Context) (aws.Config, error) {
 	if m.options.STS != "" {
 		cfg.BaseEndpoint = aws.String(m.options.STS)
 	}
-	if m.role != "" {
-		cfg.Credentials = stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), m.role, func(o *stscreds.AssumeRoleOptions) {
-			o.RoleSessionName = "portolan"
-			if m.externalID != "" {
-				o.ExternalID = aws.String(m.externalID)
-			}
-		})
-	}
 	return cfg, nil
+}
+
+// assume returns keys of the stanza's role for those of cfg.
+func (m eksMaker) assume(ctx context.Context, cfg aws.Config) (aws.Credentials, error) {
+	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), m.role, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName = "portolan"
+		if m.externalID != "" {
+			o.ExternalID = aws.String(m.externalID)
+		}
+	}).Retrieve(ctx)
 }
 
 func (m eksMaker) make(ctx context.Context) (Token, error) {
 	cfg, err := m.config(ctx)
 	if err != nil {
-		return Token{}, awsFailure(err, m.eks)
+		return Token{}, awsFailure(err, m.eks, false)
 	}
 	creds, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
-		return Token{}, awsFailure(err, m.eks)
+		return Token{}, awsFailure(err, m.eks, false)
+	}
+	if m.role != "" {
+		// The keys that were found, so that what fails now is the role.
+		cfg.Credentials = credentials.StaticCredentialsProvider{Value: creds}
+		if creds, err = m.assume(ctx, cfg); err != nil {
+			return Token{}, awsFailure(err, m.eks, true)
+		}
 	}
 	endpoint, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{Region: aws.String(cfg.Region)})
 	if err != nil {
-		return Token{}, awsFailure(err, m.eks)
+		return Token{}, awsFailure(err, m.eks, true)
 	}
 	u := endpoint.URI
 	u.Path = "/"

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"portolan/internal/fleet"
@@ -61,28 +62,52 @@ func said(text string) string {
 	return strings.TrimSuffix(text, ".")
 }
 
-func awsFailure(err error, e eks) error {
+// askedSTS is what STS was asked for in vain, "" = it was not asked, such as
+// because there was nothing to ask with.
+func askedSTS(err error) string {
+	// The innermost counts: to ask STS the library asks others first.
+	var op, inner *smithy.OperationError
+	for errors.As(err, &op) {
+		inner, err = op, op.Err
+	}
+	if inner == nil || inner.ServiceID != sts.ServiceID {
+		return ""
+	}
+	return inner.OperationName
+}
+
+// awsFailure explains why there is no token. found says that there was something
+// to make it from.
+func awsFailure(err error, e eks, found bool) error {
+	asked := askedSTS(err)
 	whose := "Portolan's own AWS credentials"
-	if e.static.AccessKeyID != "" {
+	remedy := "Check in IAM the key or the role that Portolan's machine has: a key may be deleted or deactivated, a role may not be its to assume."
+	switch {
+	case e.static.AccessKeyID != "":
 		whose = "the access key " + e.static.AccessKeyID
+		remedy = "Check the key in IAM, and make a new one if it was deleted or deactivated."
+	case asked == "AssumeRoleWithWebIdentity":
+		whose = "the web identity of Portolan's own pod"
+		remedy = "Let the role's trust policy (of AWS_ROLE_ARN, or of the profile) name the OpenID Connect provider of the cluster that Portolan runs in, and the service account of its pod; the provider must exist in IAM."
 	}
 	doing := "No EKS token could be made from " + whose
-	if e.role != "" {
+	if e.role != "" && found {
 		doing += " by assuming the role " + e.role
+		remedy = "Allow the identity to assume the role: sts:AssumeRole in its policy, and the identity in the role's trust policy."
 	}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		remedy := "Check the key in IAM, and make a new one if it was deleted or deactivated."
-		if e.role != "" {
-			remedy = "Allow the identity to assume the role: sts:AssumeRole in its policy, and the identity in the role's trust policy."
-		}
 		return failure(err, remedy, doing+". AWS says: "+said(api.ErrorCode()+": "+api.ErrorMessage())+".")
 	}
-	if why, remedy := unanswered(err); why != "" && e.static.AccessKeyID != "" {
+	if asked != "" || found {
+		why, remedy := unanswered(err)
+		if why == "" {
+			why, remedy = "an answer that cannot be read", egressRemedy
+		}
 		return failure(err, remedy, doing+": "+why+".")
 	}
-	remedy := "Seal an access key with the cluster, or give Portolan credentials of its own as the AWS SDK finds them (environment, profile, role of the machine or pod)."
-	if e.profile != "" && e.static.AccessKeyID == "" {
+	remedy = "Seal an access key with the cluster, or give Portolan credentials of its own as the AWS SDK finds them (environment, profile, role of the machine or pod)."
+	if e.profile != "" {
 		remedy = "The stanza names the profile " + e.profile + ", which must be in the AWS configuration of Portolan's machine. " + remedy
 	}
 	return failure(err, remedy, "No EKS token could be made: no AWS credentials were found.")

@@ -133,3 +133,74 @@ func TestWhatIsNoAnswerIsNotPutDownToTheApplication(t *testing.T) {
 		t.Errorf("without a token of the pod: %q, %q", shown.Message, shown.Remedy)
 	}
 }
+
+// Not parallel: the environment is the whole process's.
+func TestOnlyWhatWasNotFoundIsSaidToBeMissing(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "aws")
+	if err := os.WriteFile(file+".pod", []byte("token.of.the-pod"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{
+		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CA_BUNDLE", "AWS_EC2_METADATA_DISABLED",
+		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+	} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file+".none")
+	t.Setenv("AWS_CONFIG_FILE", file+".none")
+	const role, other = "arn:aws:iam::123456789012:role/portolan", "arn:aws:iam::123456789012:role/pilot"
+	plain := cloud.Stanza{Command: "aws", Args: []string{"--region", "eu-west-1", "eks", "get-token", "--cluster-name", "harbour"}}
+	roled := plain
+	roled.Args = append(roled.Args, "--role-arn", other)
+	sealed := fleet.CloudCredential{Cloud: fleet.CloudAWS, AWSAccessKeyID: keyID, AWSSecretAccessKey: secret}
+	webIdentity := func(t *testing.T) {
+		t.Setenv("AWS_ROLE_ARN", role)
+		t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", file+".pod")
+	}
+	none := func(*testing.T) {}
+	keys := func(t *testing.T) {
+		t.Setenv("AWS_ACCESS_KEY_ID", keyID)
+		t.Setenv("AWS_SECRET_ACCESS_KEY", secret)
+	}
+	for name, c := range map[string]struct {
+		machine func(*testing.T)
+		stanza  cloud.Stanza
+		cred    fleet.CloudCredential
+		whose   string // "" = nothing is found
+	}{
+		"sealed":              {none, roled, sealed, "the access key " + keyID + " by assuming the role " + other},
+		"a pod":               {webIdentity, plain, fleet.CloudCredential{}, "the web identity of Portolan's own pod"},
+		"a pod, and a role":   {webIdentity, roled, fleet.CloudCredential{}, "the web identity of Portolan's own pod"},
+		"a key, and a role":   {keys, roled, fleet.CloudCredential{}, "Portolan's own AWS credentials by assuming the role " + other},
+		"nothing":             {none, plain, fleet.CloudCredential{}, ""},
+		"nothing, and a role": {none, roled, fleet.CloudCredential{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.machine(t)
+			for way, w := range noAnswers(t) {
+				shown := fails(t, c.stanza, c.cred, cloud.Options{HTTP: &http.Client{Transport: w.way}})
+				says, remedy := "No EKS token could be made from "+c.whose+": ", w.remedy
+				if way == "a refusing page" {
+					w.says = ": an answer that cannot be read."
+				}
+				if c.whose == "" {
+					says, w.says, remedy = "No EKS token could be made: ", "no AWS credentials were found.", "Seal an access key"
+				}
+				if !strings.HasPrefix(shown.Message, says) || !strings.Contains(shown.Message, w.says) || !strings.Contains(shown.Remedy, remedy) ||
+					strings.Contains(shown.Remedy, "Seal") != (c.whose == "") {
+					t.Errorf("%s: %q, %q", way, shown.Message, shown.Remedy)
+				}
+			}
+		})
+	}
+
+	t.Run("refused", func(t *testing.T) {
+		webIdentity(t)
+		sts := cloudtest.InsideWebIdentity(&cloudtest.AWS{Cluster: "harbour"}, role, "another.token", time.Hour)
+		shown := fails(t, roled, fleet.CloudCredential{}, cloud.Options{HTTP: sts})
+		want := "No EKS token could be made from the web identity of Portolan's own pod. AWS says: AccessDenied: not authorized to perform sts:AssumeRoleWithWebIdentity."
+		if shown.Message != want || !strings.Contains(shown.Remedy, "OpenID Connect provider") || strings.Contains(shown.Remedy, "key") {
+			t.Errorf("%q, %q", shown.Message, shown.Remedy)
+		}
+	})
+}
