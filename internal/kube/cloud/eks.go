@@ -102,7 +102,7 @@ func readAuthenticator(s Stanza) (Recipe, *Refusal) {
 
 // Lengths are bounded apart (tooLong): a pattern that counts takes a megabyte.
 var (
-	regionPattern  = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
+	regionPattern  = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+)+-\d+$`)
 	rolePattern    = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$`)
 	clusterPattern = regexp.MustCompile(`^[0-9A-Za-z][A-Za-z0-9_-]*$`)
 	profilePattern = regexp.MustCompile(`^[\w .@/+=:-]*$`)
@@ -143,15 +143,15 @@ func regionOf(server string) string {
 	if err != nil {
 		return ""
 	}
-	host, _, ok := strings.Cut(strings.ToLower(u.Hostname()), ".eks.amazonaws.")
-	if !ok {
-		return ""
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	for _, domain := range eksDomains {
+		if name, ok := strings.CutSuffix(host, "."+domain); ok {
+			if region := name[strings.LastIndexByte(name, '.')+1:]; regionPattern.MatchString(region) {
+				return region
+			}
+		}
 	}
-	region := host[strings.LastIndexByte(host, '.')+1:]
-	if !regionPattern.MatchString(region) {
-		return ""
-	}
-	return region
+	return ""
 }
 
 // defaultRegion is where STS is asked when nothing names a region. Any one of

@@ -65,11 +65,34 @@ func (s Servers) Has(server string) bool {
 	})
 }
 
+// eksDomains are those that EKS's API servers are in, as
+// ID.gr7.eu-west-1.eks.amazonaws.com: for each of AWS's partitions the one of
+// IPv4, and that of IPv6 as well. Their forms are those of
+// https://docs.aws.amazon.com/eks/latest/userguide/cluster-endpoint.html, the
+// suffixes those of the partitions of AWS's SDK.
+var eksDomains = []string{
+	"eks.amazonaws.com", "api.aws", // aws, and aws-us-gov
+	"eks.amazonaws.com.cn", "api.amazonwebservices.com.cn", // aws-cn
+	"eks.amazonaws.eu", "api.amazonwebservices.eu", // aws-eusc
+	"eks.c2s.ic.gov", "api.aws.ic.gov", // aws-iso
+	"eks.sc2s.sgov.gov", "api.aws.scloud", // aws-iso-b
+	"eks.cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", // aws-iso-e
+	"eks.csp.hci.ic.gov", "api.aws.hci.ic.gov", // aws-iso-f
+}
+
+// under returns the names of what is in domains.
+func under(domains []string) []string {
+	var out []string
+	for _, domain := range domains {
+		out = append(out, "*."+domain)
+	}
+	return out
+}
+
 // theirs are the names that API servers have in each cloud. Those of GKE mostly
 // have none.
 var theirs = map[fleet.Cloud]Servers{
-	// https://docs.aws.amazon.com/eks/latest/userguide/cluster-endpoint.html
-	fleet.CloudAWS: {names: []string{"*.eks.amazonaws.com", "*.eks.amazonaws.com.cn", "*.api.aws", "*.api.amazonwebservices.com.cn"}},
+	fleet.CloudAWS: {names: under(eksDomains)},
 	// https://cloud.google.com/kubernetes-engine/docs/concepts/network-isolation
 	fleet.CloudGoogle: {names: []string{"*.gke.goog"}, networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}},
 	// https://learn.microsoft.com/azure/aks/outbound-rules-control-egress

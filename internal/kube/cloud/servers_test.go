@@ -1,7 +1,12 @@
 package cloud_test
 
 import (
+	"encoding/base64"
+	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"portolan/internal/fleet"
 	"portolan/internal/kube/cloud"
@@ -53,6 +58,54 @@ func TestServersAreComparedByNameAndAddress(t *testing.T) {
 		for _, c := range []fleet.Cloud{fleet.CloudAWS, fleet.CloudAzure, fleet.CloudGoogle} {
 			if got := cloud.Theirs(c, server); got != (c == whose) {
 				t.Errorf("%s is one of %s: %t", server, c, got)
+			}
+		}
+	}
+}
+
+// TestEveryPartitionOfAWSIsKnown asks AWS's own library for the partitions'
+// domains.
+func TestEveryPartitionOfAWSIsKnown(t *testing.T) {
+	t.Parallel()
+	sealed := fleet.CloudCredential{Cloud: fleet.CloudAWS, AWSAccessKeyID: keyID, AWSSecretAccessKey: secret}
+	endpoint := func(region string, both bool) (host, suffix string) {
+		t.Helper()
+		found, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(t.Context(), sts.EndpointParameters{Region: aws.String(region), UseDualStack: aws.Bool(both)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		suffix, ok := strings.CutPrefix(found.URI.Host, "sts."+region+".")
+		if !ok {
+			t.Fatalf("%s: STS is %s", region, found.URI.Host)
+		}
+		return found.URI.Host, suffix
+	}
+	for _, region := range []string{
+		"eu-west-1", "ap-southeast-7", "us-gov-west-1", "cn-northwest-1", "eusc-de-east-1", "us-iso-east-1", "us-isob-east-1", "eu-isoe-west-1", "us-isof-south-1",
+	} {
+		host, ipv4 := endpoint(region, false)
+		_, both := endpoint(region, true)
+		for _, server := range []string{"https://0A.gr7." + region + ".eks." + ipv4, "https://0A." + region + "." + both + ":443"} {
+			for _, c := range []fleet.Cloud{fleet.CloudAWS, fleet.CloudGoogle, fleet.CloudAzure} {
+				if got := cloud.Theirs(c, server); got != (c == fleet.CloudAWS) {
+					t.Errorf("%s is one of %s: %t", server, c, got)
+				}
+			}
+			for name, stanza := range map[string]cloud.Stanza{
+				"named":         {Command: "aws", Args: []string{"--region", region, "eks", "get-token", "--cluster-name", "harbour"}},
+				"in the server": {Command: "aws-iam-authenticator", Args: []string{"token", "-i", "harbour"}, Server: server},
+			} {
+				token, err := tokens(t, stanza, sealed, cloud.Options{}).Token(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(token.Value, "k8s-aws-v1."))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.HasPrefix(string(text), "https://"+host+"/?") || !strings.Contains(string(text), "%2F"+region+"%2Fsts%2F") {
+					t.Errorf("%s, the region %s: signed for %.60s", server, name, text)
+				}
 			}
 		}
 	}
