@@ -9,8 +9,8 @@ import (
 	"portolan/internal/fleet"
 )
 
-// ended turns an operation into one of another verb that has ended.
-func (b *bundle) ended(id string, verb fleet.Verb, state fleet.OperationState, params fleet.Params, steps ...fleet.Step) {
+// turned makes an operation one of another verb that has ended.
+func (b *bundle) turned(id string, verb fleet.Verb, state fleet.OperationState, params fleet.Params, steps ...fleet.Step) {
 	b.t.Helper()
 	exec := func(sql string, args ...any) {
 		b.t.Helper()
@@ -63,7 +63,7 @@ func TestAnOperationSaysWhatItHasLeftBehind(t *testing.T) {
 			"Done: namespace, objects. Not done: rollout, address.", "Done: objects",
 		},
 	} {
-		b.ended(id, c.verb, c.state, c.params, c.steps...)
+		b.turned(id, c.verb, c.state, c.params, c.steps...)
 		body := html.UnescapeString(admin.get("/operations/" + id).body)
 		if !strings.Contains(body, c.says) || strings.Contains(body, c.not) {
 			t.Errorf("%s: it does not say %q, or says %q", name, c.says, c.not)
@@ -78,7 +78,7 @@ func TestB1TryingAgainNeedsATargetToo(t *testing.T) {
 	b := setup(t)
 	admin := b.user(fleet.RoleAdmin)
 	workload, id := b.deployed(admin, b.target(admin, "one"), "web")
-	b.ended(id, fleet.VerbDeploy, fleet.OperationFailed, fleet.Params{})
+	b.turned(id, fleet.VerbDeploy, fleet.OperationFailed, fleet.Params{})
 	b.tester.state = fleet.TestFailed
 	admin.post("/admin/clusters/one/test", nil)
 	b.until("the test to fail", func() bool {
