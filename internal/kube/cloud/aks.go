@@ -35,6 +35,7 @@ type aks struct {
 	login                  string
 	tenant, client, secret string
 	resource               string // id of a managed identity
+	terraform              bool   // the rest is in ARM_… variables
 	environment            azcloud.Configuration
 }
 
@@ -55,7 +56,15 @@ func (aks) Unknown() string {
 // refuse says what a person would have to do; a sealed application does it
 // instead.
 func (a aks) refuse(sealed bool) *Refusal {
-	if sealed || slices.Contains([]string{loginSecret, loginWorkload, loginManaged}, a.login) {
+	switch {
+	case sealed:
+		return nil
+	case a.terraform:
+		return &Refusal{
+			What:   "asks kubelogin to take the application from the variables of Terraform (--use-azurerm-env-vars, ARM_CLIENT_ID and others), which Portolan does not read.",
+			Remedy: "Remove the option, and give Portolan's own environment the same as AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET; or seal the application (tenant, client, secret) with the cluster. " + ServiceAccountRemedy,
+		}
+	case slices.Contains([]string{loginSecret, loginWorkload, loginManaged}, a.login):
 		return nil
 	}
 	return &Refusal{
@@ -115,6 +124,7 @@ func readAKS(s Stanza) (Recipe, *Refusal) {
 		secret:      cmp.Or(f.values["--client-secret"], s.Env["AAD_SERVICE_PRINCIPAL_CLIENT_SECRET"], s.Env["AZURE_CLIENT_SECRET"]),
 		resource:    f.values["--identity-resource-id"],
 		environment: environment,
+		terraform:   !slices.Contains([]string{"", "false"}, f.values["--use-azurerm-env-vars"]),
 	}
 	switch {
 	case tooLong(a.login, server, a.tenant, a.client, a.secret, a.resource):

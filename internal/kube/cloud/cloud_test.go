@@ -245,3 +245,25 @@ func TestACloudThatIsSilentHoldsNobody(t *testing.T) {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestVariablesOfTerraformAreRefusedByName: with the option left aside, a token
+// would be made from another application than the stanza asks for, or from none.
+func TestVariablesOfTerraformAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	const option = "--use-azurerm-env-vars"
+	for _, login := range []string{"spn", "workloadidentity", "msi"} {
+		stanza := cloud.Stanza{Command: "kubelogin", Args: []string{"get-token", "-l", login, option}}
+		_, refused, _ := cloud.Recognise(stanza, "")
+		if refused == nil || !strings.Contains(refused.What, option) || !strings.Contains(refused.Remedy, "AZURE_CLIENT_ID") {
+			t.Errorf("%s: %+v", login, refused)
+		}
+		// A sealed application logs in, whatever the stanza says of its own.
+		if _, refused, _ := cloud.Recognise(stanza, fleet.CloudAzure); refused != nil {
+			t.Errorf("%s, with an application: %+v", login, refused)
+		}
+		stanza.Args[len(stanza.Args)-1] += "=false"
+		if _, refused, _ := cloud.Recognise(stanza, ""); refused != nil {
+			t.Errorf("%s, %v: %+v", login, stanza.Args, refused)
+		}
+	}
+}
