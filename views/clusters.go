@@ -210,4 +210,5 @@ type InspectedContext struct {
 // Change is a field that somebody else saved while the form was open.
 type Change struct {
 	Field, Theirs, Yours string
+	Secret               bool // the form does not show it again
 }

@@ -34,6 +34,19 @@ func (c Cloud) String() string {
 	return string(c)
 }
 
+// SecretField names the form field of the cloud's secret; "" for none.
+func (c Cloud) SecretField() string {
+	switch c {
+	case CloudAWS:
+		return "aws_secret_access_key"
+	case CloudGoogle:
+		return "gcp_service_account"
+	case CloudAzure:
+		return "azure_client_secret"
+	}
+	return ""
+}
+
 // CloudCredential is what tokens for a managed cluster are made from when it is
 // sealed with the cluster. The zero value stands for whatever the machine that
 // Portolan runs on has. Only the fields of its Cloud are filled.
@@ -102,7 +115,7 @@ func (c CloudCredential) hash() string {
 }
 
 // CloudSecretFields are the form's fields that are written and never shown.
-var CloudSecretFields = []string{"aws_secret_access_key", "gcp_service_account", "azure_client_secret"}
+var CloudSecretFields = []string{CloudAWS.SecretField(), CloudGoogle.SecretField(), CloudAzure.SecretField()}
 
 var (
 	accessKeyPattern = regexp.MustCompile(`^[A-Z0-9]+$`)

@@ -39,10 +39,7 @@ func (r *Registry) holdCloud(c, before fleet.Cluster, raw []byte, problems fleet
 	if to, err := r.Kubeconfigs.Destination(raw, reading(&c)); err == nil && to != "" && to == before.Cloud.Destination {
 		return
 	}
-	field := map[fleet.Cloud]string{
-		fleet.CloudAWS: "aws_secret_access_key", fleet.CloudGoogle: "gcp_service_account", fleet.CloudAzure: "azure_client_secret",
-	}[c.Cloud.Cloud]
-	problems.Add(field, "enter it again: the kubeconfig and context lead to another server (its address, certificate authority or proxy differs), and tokens made from it would go there")
+	problems.Add(c.Cloud.Cloud.SecretField(), "enter it again: the kubeconfig and context lead to another server (its address, certificate authority or proxy differs), and tokens made from it would go there")
 }
 
 // bindCloud notes where tokens of a cloud credential that is about to be sealed

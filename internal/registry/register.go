@@ -84,6 +84,9 @@ func (r *Registry) outdated(now, wanted fleet.Cluster) error {
 	for field, values := range difference(now, wanted) {
 		e.Problems.Add(field, "now: %s", cmp.Or(values[0], "(empty)"))
 	}
+	if e.Problems["kubeconfig"] != "" || e.Problems["cloud_secret"] != "" {
+		e.Remedy += " A secret that you typed was not kept: enter it again."
+	}
 	return e
 }
 

@@ -156,11 +156,21 @@ func changes(typed, saved map[string]string, err error) []views.Change {
 	if !errors.As(err, &e) {
 		return nil
 	}
+	secrets := map[string]bool{}
+	for _, name := range typedSecrets(typed) {
+		if slices.Contains(fleet.CloudSecretFields, name) {
+			name = "cloud_secret" // as a difference calls all of them
+		}
+		secrets[name] = true
+	}
 	var out []views.Change
 	for field := range e.Problems {
 		c := views.Change{Field: field, Theirs: clip(saved[field], shownChange), Yours: clip(typed[field], shownChange)}
 		if slices.Contains(neverShown, field) {
-			c.Theirs, c.Yours = "another one is stored", "the one you entered"
+			if !secrets[field] {
+				continue // left blank, it keeps theirs
+			}
+			c.Theirs, c.Yours, c.Secret = "another one is stored", "the one you entered, if you enter it again", true
 		}
 		out = append(out, c)
 	}
@@ -174,11 +184,21 @@ const shownChange = 2000
 // clusterFormPage shows the form with what the folder of kubeconfigs offers.
 func (s *Server) clusterFormPage(w http.ResponseWriter, r *http.Request, status int, v views.ClusterForm, form fleet.ClusterForm) error {
 	s.offerCredentials(r.Context(), &v, form)
+	enterAgain(&v.Form, form, storedSecrets(v)...)
 	title := "Add cluster"
 	if v.ID != "" {
 		title = "Edit " + v.Label
 	}
 	return s.render(w, r, status, title, func(p views.Page) templ.Component { return views.ClusterFormPage(p, v) })
+}
+
+// storedSecrets are the fields of which the cluster has something stored.
+func storedSecrets(v views.ClusterForm) []string {
+	out := []string{fleet.Cloud(v.StoredCloud).SecretField()}
+	if v.StoredSecret {
+		out = append(out, "kubeconfig")
+	}
+	return out
 }
 
 // offerCredentials adds what a credential can be chosen from.

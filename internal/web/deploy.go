@@ -54,6 +54,7 @@ func (s *Server) deploy(w http.ResponseWriter, r *http.Request) error {
 		return readErr
 	}
 	v.Form, v.Typed = shownForm(form, err), true
+	enterAgain(&v.Form, form)
 	return s.deployPage(w, r, formStatus(err), v)
 }
 
@@ -79,6 +80,7 @@ func (s *Server) previewDeploy(w http.ResponseWriter, r *http.Request) error {
 		return readErr
 	}
 	v.Form, v.Typed, v.Preview = shownForm(form, err), true, preview
+	enterAgain(&v.Form, form)
 	return s.deployPage(w, r, status, v)
 }
 

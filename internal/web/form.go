@@ -7,6 +7,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"portolan/internal/fleet"
@@ -91,6 +92,45 @@ func shownForm(fields map[string]string, err error) ui.Form {
 		}
 	}
 	return f
+}
+
+// typedSecrets are the secret fields that mean something when they are blank:
+// what is stored stays, or there is none. They are the ones that were filled in,
+// of the choices that were taken.
+func typedSecrets(sent map[string]string) []string {
+	var out []string
+	filled := func(name string) bool { return strings.TrimSpace(sent[name]) != "" }
+	if filled("kubeconfig") && sent["credential_mode"] == string(fleet.CredentialEncrypted) {
+		out = append(out, "kubeconfig")
+	}
+	for _, name := range fleet.CloudSecretFields {
+		if filled(name) && sent["cloud_credential"] == "sealed" {
+			out = append(out, name)
+		}
+	}
+	if filled("secret_env") {
+		out = append(out, "secret_env")
+	}
+	return out
+}
+
+// enterAgain says at each secret that was sent that it has to be typed once
+// more: the page shows it blank, and to send it so would be taken for an answer.
+// Of the fields in stored there is something that a blank one keeps.
+func enterAgain(f *ui.Form, sent map[string]string, stored ...string) {
+	for _, name := range typedSecrets(sent) {
+		text := "What you entered is not shown again, for safety: enter it once more."
+		if slices.Contains(stored, name) {
+			text = "What you entered is not shown again, for safety: enter it once more, or leave this blank to keep what is stored."
+		}
+		if wrong := f.Errors[name]; wrong != "" {
+			text = strings.TrimSuffix(wrong, ".") + ". " + text
+		}
+		if f.Errors == nil {
+			f.Errors = map[string]string{}
+		}
+		f.Errors[name] = text
+	}
 }
 
 // formStatus is the status of a form that is shown again because of err.

@@ -168,6 +168,13 @@ func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl
 			v.Form.Values[name] = []string{present[name]}
 		}
 	}
+	if wrong != nil {
+		var stored []string
+		if len(v.SecretKeys) > 0 {
+			stored = append(stored, "secret_env")
+		}
+		enterAgain(&v.Form, form, stored...)
+	}
 	switch {
 	case wl.Kind == fleet.KindStatefulSet:
 		v.Notes = append(v.Notes, "It is a StatefulSet: its pods are replaced one after the other, and each ends before the one in its place starts.")
