@@ -110,13 +110,27 @@ func (s *Server) clientAddress(r *http.Request) string {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && s.trusts(host); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		hop, err := forwarder(hops[i])
 		if err != nil {
 			break
 		}
 		host = hop.Unmap().String()
 	}
 	return host
+}
+
+// forwarder reads an entry of X-Forwarded-For: an address, behind which some
+// proxies write the port (Azure Application Gateway, or a load balancer of AWS
+// that is told to keep it). An IPv6 address with one stands in brackets.
+func forwarder(entry string) (netip.Addr, error) {
+	entry = strings.TrimSpace(entry)
+	if at, err := netip.ParseAddrPort(entry); err == nil {
+		return at.Addr(), nil
+	}
+	if inner, ok := strings.CutPrefix(entry, "["); ok {
+		entry = strings.TrimSuffix(inner, "]")
+	}
+	return netip.ParseAddr(entry)
 }
 
 // byTLS reports whether the browser's request came by TLS: to us, or to a proxy

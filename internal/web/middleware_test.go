@@ -26,6 +26,13 @@ func TestClientAddressBelievesOnlyTrustedProxies(t *testing.T) {
 		{"a lie before the truth", "10.0.0.1:1234", "1.2.3.4, 198.51.100.1", proxies, "198.51.100.1"},
 		{"nonsense", "10.0.0.1:1234", "nonsense", proxies, "10.0.0.1"},
 		{"mapped", "10.0.0.1:1234", "::ffff:198.51.100.1", proxies, "198.51.100.1"},
+		{"with a port", "10.0.0.1:1234", "198.51.100.1:51342", proxies, "198.51.100.1"},
+		{"proxies with ports", "10.0.0.1:1234", "1.2.3.4:1, 198.51.100.1:51342,10.0.0.2:443", proxies, "198.51.100.1"},
+		{"IPv6", "10.0.0.1:1234", "2001:db8::1", proxies, "2001:db8::1"},
+		{"IPv6 in brackets", "10.0.0.1:1234", "[2001:db8::1]", proxies, "2001:db8::1"},
+		{"IPv6 with a port", "10.0.0.1:1234", "[2001:db8::1]:51342", proxies, "2001:db8::1"},
+		{"mapped with a port", "10.0.0.1:1234", "[::ffff:198.51.100.1]:51342", proxies, "198.51.100.1"},
+		{"no port", "10.0.0.1:1234", "198.51.100.1:nonsense", proxies, "10.0.0.1"},
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = test.peer

@@ -11,7 +11,7 @@ import (
 func TestForwardedHeadersAreBelievedFromTrustedProxiesOnly(t *testing.T) {
 	t.Parallel()
 	login := fields{"email": "admin@example.com", "password": password}
-	forwarded := []string{"X-Forwarded-For", "203.0.113.7", "X-Forwarded-Proto", "https"}
+	forwarded := []string{"X-Forwarded-For", "203.0.113.7:51342", "X-Forwarded-Proto", "https"}
 	for _, trusted := range []bool{false, true} {
 		b := setup(t, func(o *Options) {
 			if trusted {
