@@ -94,6 +94,7 @@ type FoundRow struct {
 	Picked                bool
 	Refusal               string // why Portolan would not use it; may be empty
 	Error                 string // why it was not registered
+	Register              string // address of its own form, filled in
 }
 
 // Cluster is the page of one cluster.
@@ -174,7 +175,7 @@ type ClusterForm struct {
 	EncryptedOff string   // why encrypted credentials cannot be stored
 	StoredSecret bool     // a sealed kubeconfig is kept when the field stays blank
 	StoredCloud  string   // whose cloud credential is sealed: aws, gcp, azure; empty for none
-	Manifest     string   // with which a service account is made, where the kubeconfig is refused
+	Manifest     string   // with which a service account is made, where one may be wanted
 	Paths        []string // kubeconfigs found in the mounted folder
 	Contexts     []string // of the present credential
 	Inspection   *Inspection
@@ -198,6 +199,7 @@ type Inspection struct {
 	Remedy   string
 	Contexts []InspectedContext
 	Warnings []string
+	Manifest string // with which a service account is made, where one is the way out of a Warning
 }
 
 // InspectedContext is one context of an inspected kubeconfig.

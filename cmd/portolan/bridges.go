@@ -94,7 +94,7 @@ func contexts(i kube.Inspection) []registry.Context {
 	for n, c := range i.Contexts {
 		out[n] = registry.Context{
 			Name: c.Name, Cluster: c.Cluster, User: c.User, Server: c.Server,
-			Current: c.Name == i.Current, Says: c.Says, Refusal: c.Refusal,
+			Current: c.Name == i.Current, Says: c.Says, Refusal: c.Refusal, Account: c.Account,
 		}
 	}
 	return out

@@ -308,6 +308,7 @@ type InspectedContext struct {
 	Server    string
 	Says      fleet.CredentialFacts
 	Refusal   string // why it cannot be used; "" = it can
+	Account   bool   // a way out of Refusal is the token of a service account
 }
 
 // Inspect lists the contexts of a kubeconfig with what would be refused.
@@ -327,7 +328,7 @@ func Inspect(raw []byte, opts ParseOptions) Inspection {
 			}
 		}
 		if refused != nil {
-			found.Refusal = refused.sentence()
+			found.Refusal, found.Account = refused.sentence(), refused.account()
 		}
 		out.Contexts = append(out.Contexts, found)
 	}
@@ -347,6 +348,12 @@ func refuse(remedy, format string, args ...any) *refusal {
 func (r *refusal) inContext() *refusal {
 	r.context = true
 	return r
+}
+
+// account reports whether the remedy ends in a service account's token, and so
+// promises what makes one.
+func (r *refusal) account() bool {
+	return strings.HasSuffix(r.remedy, serviceAccountRemedy) || strings.HasSuffix(r.remedy, cloud.ServiceAccountRemedy)
 }
 
 func (r *refusal) sentence() string {

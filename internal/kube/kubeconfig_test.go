@@ -130,6 +130,9 @@ func TestParseRefuses(t *testing.T) {
 				if len(inspection.Contexts) != 1 || inspection.Contexts[0].Refusal == "" {
 					t.Errorf("an inspection finds nothing wrong: %+v", inspection)
 				}
+				if c := inspection.Contexts[0]; c.Account != strings.Contains(c.Refusal, "the form prints the manifest") {
+					t.Errorf("a form would print the manifest: %t, for %s", c.Account, c.Refusal)
+				}
 			}
 		})
 	}
@@ -170,7 +173,7 @@ func TestParseAccepts(t *testing.T) {
 	if inspection.Problem != "" || inspection.Current != "here" || len(inspection.Contexts) != 2 {
 		t.Fatalf("%+v", inspection)
 	}
-	if bad := inspection.Contexts[0]; bad.Name != "bad" || !strings.Contains(bad.Refusal, "evil") {
+	if bad := inspection.Contexts[0]; bad.Name != "bad" || !strings.Contains(bad.Refusal, "evil") || !bad.Account {
 		t.Errorf("%+v", bad)
 	}
 	if good := inspection.Contexts[1]; good != (kube.InspectedContext{Name: "here", Cluster: "harbour", User: "pilot", Namespace: "quay", Server: "https://127.0.0.1:6443", Says: good.Says}) || good.Says.Kind != "token" {

@@ -70,6 +70,7 @@ type Context struct {
 	Current bool
 	Says    fleet.CredentialFacts // of its credential; zero where Refusal
 	Refusal string                // why Portolan does not use it; "" = it would
+	Account bool                  // a way out of Refusal is a service account's token, as RBAC makes it
 }
 
 // Found is a kubeconfig in the mounted folder.

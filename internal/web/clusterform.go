@@ -26,15 +26,29 @@ import (
 func (s *Server) newCluster(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	form := startingCluster(clip(q.Get("path"), 1024), clip(q.Get("context"), 253))
+	var v views.ClusterForm
 	if form["kubeconfig_path"] != "" {
 		if contexts, err := s.Registry.Inspect(r.Context(), form); err == nil {
 			if form["context"] != "" {
 				form = foundForm(form["kubeconfig_path"], form["context"], len(contexts) > 1)
 			}
 			describe(form, contexts)
+			v.Inspection = s.refusedContext(form, contexts)
 		}
 	}
-	return s.clusterFormPage(w, r, http.StatusOK, views.ClusterForm{Form: shownForm(form, nil)}, form)
+	v.Form = shownForm(form, nil)
+	return s.clusterFormPage(w, r, http.StatusOK, v, form)
+}
+
+// refusedContext is the inspection of the context that the form names, if it is
+// refused: whoever comes from the list of those that were found sees why at once.
+func (s *Server) refusedContext(form fleet.ClusterForm, contexts []registry.Context) *views.Inspection {
+	for i, c := range contexts {
+		if c.Name == form["context"] && c.Refusal != "" {
+			return s.inspection(form, contexts[i:i+1], nil)
+		}
+	}
+	return nil
 }
 
 var notID = regexp.MustCompile(`[^a-z0-9]+`)
@@ -247,7 +261,7 @@ func (s *Server) inspectKubeconfig(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		status = http.StatusUnprocessableEntity
 	}
-	inspection := inspectionView(contexts, err)
+	inspection := s.inspection(form, contexts, err)
 	if isFragment(r) {
 		return s.renderFragment(w, r, status, views.InspectionFragment(inspection))
 	}
@@ -280,6 +294,17 @@ func editedCluster(r *http.Request) (id, page string) {
 		return m[1], m[2]
 	}
 	return "", ""
+}
+
+// inspection is what a kubeconfig holds. Where a service account's token is the
+// way out, it comes with what makes one for the namespaces of the form; the form
+// that replaces a credential has none, and prints that for its cluster.
+func (s *Server) inspection(form fleet.ClusterForm, contexts []registry.Context, err error) *views.Inspection {
+	v := inspectionView(contexts, err)
+	if slices.ContainsFunc(contexts, func(c registry.Context) bool { return c.Account }) {
+		v.Manifest = string(s.Registry.RBACOf(form))
+	}
+	return v
 }
 
 func inspectionView(contexts []registry.Context, err error) *views.Inspection {

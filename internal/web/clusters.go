@@ -58,13 +58,13 @@ func (s *Server) found(r *http.Request, v *views.Clusters) {
 	for _, f := range files {
 		row := views.FoundConfig{Path: f.Path, Problem: f.Problem, Used: f.Used}
 		for _, c := range f.Contexts {
-			row.Contexts = append(row.Contexts, views.FoundContext{Name: c.Name, Register: address("/admin/clusters/new", "path", f.Path, "context", c.Name)})
+			row.Contexts = append(row.Contexts, views.FoundContext{Name: c.Name, Register: foundAddress(f.Path, c.Name)})
 			if c.Current || row.Context == "" {
 				row.Context, row.Server = c.Name, c.Server
 			}
 		}
 		if row.Problem == "" {
-			row.Register = address("/admin/clusters/new", "path", f.Path, "context", row.Context)
+			row.Register = foundAddress(f.Path, row.Context)
 		}
 		v.Found = append(v.Found, row)
 	}

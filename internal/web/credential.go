@@ -62,6 +62,11 @@ func (s *Server) credentialPage(w http.ResponseWriter, r *http.Request, status i
 	v.ID, v.Label = c.Cluster.ID, c.Cluster.Label
 	v.Present = credentialFacts(&c, time.Now())
 	s.offerCredentials(r.Context(), &v.Form, form)
+	manifest, err := s.Registry.RBAC(r.Context(), v.ID)
+	if err != nil {
+		return err
+	}
+	v.Form.Manifest = string(manifest)
 	if v.Test == nil { // after a test, what is said of that comes first
 		enterAgain(&v.Form.Form, form)
 	}

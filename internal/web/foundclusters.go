@@ -46,8 +46,13 @@ func foundRow(f registry.Found, c registry.Context) views.FoundRow {
 	form := foundForm(f.Path, c.Name, len(f.Contexts)+f.Used > 1)
 	return views.FoundRow{
 		Path: f.Path, Context: c.Name, Server: c.Server, ID: form["id"], Provider: form["provider"],
-		Picked: c.Refusal == "", Refusal: c.Refusal,
+		Picked: c.Refusal == "", Refusal: c.Refusal, Register: foundAddress(f.Path, c.Name),
 	}
+}
+
+// foundAddress is where the form of one context is, filled in.
+func foundAddress(file, context string) string {
+	return address("/admin/clusters/new", "path", file, "context", context)
 }
 
 // foundForm is the form of one context. In a file of several, the name of the
@@ -97,7 +102,7 @@ func (s *Server) registerFound(w http.ResponseWriter, r *http.Request) error {
 		n := "_" + strconv.Itoa(i)
 		row := views.FoundRow{
 			Path: form["path"+n], Context: form["context"+n], ID: strings.TrimSpace(form["id"+n]), Provider: form["provider"+n],
-			Picked: form["pick"+n] != "",
+			Picked: form["pick"+n] != "", Register: foundAddress(form["path"+n], form["context"+n]),
 		}
 		if row.Path == "" {
 			continue

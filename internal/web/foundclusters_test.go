@@ -57,6 +57,54 @@ func TestFoundContextsAreRegisteredTogether(t *testing.T) {
 	}
 }
 
+// Where a refusal speaks of the manifest that makes a service account, its
+// reader finds one: on the form, or by way of it.
+func TestTheManifestIsWhereARefusalSendsPeople(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *Options) {
+		o.Registry.Kubeconfigs = kubeconfigs{"person.yaml": "wants a person", "http.yaml": "plain http", "good.yaml": "good"}
+	})
+	admin := b.user(fleet.RoleAdmin)
+	shows := func(what string, a answer, status, manifests int, id string) {
+		t.Helper()
+		if n := strings.Count(a.body, "data-manifest"); a.status != status || n != manifests || manifests > 0 && !strings.Contains(a.body, "kind: Role # "+id+"\n") {
+			t.Errorf("%s: %d with %d manifests\n%s", what, a.status, n, a.body)
+		}
+	}
+	inspected := clusterFields("one").but("kubeconfig", "wants a person")
+	shows("inspecting", admin.post("/admin/clusters/inspect", inspected, "HX-Request", "true"), http.StatusOK, 1, "one")
+	shows("inspecting without scripts", admin.post("/admin/clusters/inspect", inspected), http.StatusOK, 1, "one")
+	shows("refused otherwise", admin.post("/admin/clusters/inspect", inspected.but("kubeconfig", "plain http"), "HX-Request", "true"), http.StatusOK, 0, "")
+	shows("registering", admin.post("/admin/clusters", inspected), http.StatusUnprocessableEntity, 1, "one")
+
+	b.target(admin, "two")
+	const rotate = "/admin/clusters/two/credential"
+	shows("rotating", admin.get(rotate), http.StatusOK, 1, "two")
+	shows("rotating to it", admin.post(rotate, fields{"credential_mode": "encrypted", "kubeconfig": "wants a person"}), http.StatusUnprocessableEntity, 1, "two")
+	shows("inspecting it for that", admin.post("/admin/clusters/inspect", fields{"credential_mode": "encrypted", "kubeconfig": "wants a person"}, "Referer", b.base+rotate), http.StatusOK, 1, "two")
+
+	a := admin.get("/admin/clusters/new/found")
+	links := regexp.MustCompile(`href="(/admin/clusters/new\?[^"]*)"`).FindAllStringSubmatch(a.body, -1)
+	if len(links) != 2 {
+		t.Fatalf("%d links to forms\n%s", len(links), a.body)
+	}
+	for _, link := range links {
+		manifests := 0
+		if strings.Contains(link[1], "person.yaml") {
+			manifests = 1
+		}
+		form := admin.get(strings.ReplaceAll(link[1], "&amp;", "&"))
+		shows(link[1], form, http.StatusOK, manifests, "person")
+		if !strings.Contains(form.body, `data-context="main"`) {
+			t.Errorf("%s: the form does not say what is wrong", link[1])
+		}
+	}
+	a = admin.post("/admin/clusters/new/found", fields{"path_0": "person.yaml", "context_0": "main", "id_0": "person", "pick_0": "true", "namespace": "apps"})
+	if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, `href="/admin/clusters/new?context=main&amp;path=person.yaml"`) {
+		t.Errorf("picked all the same: %d\n%s", a.status, a.body)
+	}
+}
+
 func TestIdsOfFoundContexts(t *testing.T) {
 	t.Parallel()
 	file := registry.Found{Path: "all.yaml"}

@@ -264,8 +264,8 @@ func (k kubeconfigs) Clean(path string) (string, error) {
 func (k kubeconfigs) Read(rel string) ([]byte, error) { return []byte(k[rel]), nil }
 func (k kubeconfigs) List() ([]registry.Found, error) {
 	var out []registry.Found
-	for path := range maps.Keys(k) {
-		list, _ := k.Inspect(nil, registry.Reading{})
+	for path, text := range k {
+		list, _ := k.Inspect([]byte(text), registry.Reading{})
 		out = append(out, registry.Found{Path: path, Contexts: list})
 	}
 	return out, nil
@@ -274,11 +274,22 @@ func (k kubeconfigs) Inspect(raw []byte, _ registry.Reading) ([]registry.Context
 	if string(raw) == "broken" {
 		return nil, fleet.Problems{"kubeconfig": "is not YAML"}.Err()
 	}
-	return []registry.Context{{Name: "main", Cluster: "kube", User: "admin", Server: "https://192.0.2.1:6443", Current: true}}, nil
+	c := registry.Context{Name: "main", Cluster: "kube", User: "admin", Server: "https://192.0.2.1:6443", Current: true}
+	c.Refusal, c.Account = refusals[string(raw)], string(raw) == "wants a person"
+	return []registry.Context{c}, nil
 }
+
+// refusals are what is wrong with kubeconfigs that can be read.
+var refusals = map[string]string{
+	"wants a person": "It logs a person in. The form prints the manifest.", "plain http": "Its server is plain http.",
+}
+
 func (k kubeconfigs) Check(raw []byte, r registry.Reading) error {
 	if string(raw) == "broken" {
 		return fleet.Problems{"kubeconfig": "is not YAML"}.Err()
+	}
+	if why := refusals[string(raw)]; why != "" {
+		return fleet.Problems{"kubeconfig": why}.Err()
 	}
 	if r.Context != "" && r.Context != "main" {
 		return fleet.Problems{"context": "there is no such context"}.Err()
