@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,18 +247,61 @@ func TestTheWayOutOfARefusedStanza(t *testing.T) {
 	if len(marked) != 1 {
 		t.Fatalf("%d manifests on the page", len(marked))
 	}
-	_, manifest, _ := strings.Cut(verbatim(marked[0]), "# What")
-	var commands []string
+	manifest := verbatim(marked[0])
+	manifest = manifest[strings.Index(manifest, "# What"):]
+	ways := commands(manifest)
+	if len(ways) != 2 || len(ways[0]) < 3 || !strings.HasPrefix(ways[0][1], "TOKEN=") {
+		t.Fatalf("not two ways in\n%s", manifest)
+	}
+	clustertest.DeleteNamespace(t, pl.kubectl, pl.namespace)
+	made := byCommands(t, admin, manifest, ways[0])
+	mayBecome(t, made, true, pl.namespace, "create", "apps", "deployments")
+	expect(t, p.post(t, "/admin/clusters", form.but(fields{"kubeconfig": string(made)})), http.StatusSeeOther)
+	pl.test(t, "ok")
+	if _, user := theOnly(t, made); expiry(t, user.Token).Unix() == 0 {
+		t.Error("the token that was asked for has no end")
+	}
+
+	// Rotating prints the same; and for clusters that cut tokens short, the way
+	// to one that has no end.
+	marked = pl.read(t, pl.path("/credential")).with("data-manifest")
+	if len(marked) != 1 {
+		t.Fatalf("%d manifests on the page", len(marked))
+	}
+	again := commands(verbatim(marked[0]))
+	if !slices.EqualFunc(ways, again, slices.Equal) {
+		t.Errorf("other commands for rotating: %v", again)
+	}
+	endless := byCommands(t, admin, manifest, slices.Concat(ways[0][:1], ways[1], ways[0][2:]))
+	pl.rotate(t, endless)
+	pl.test(t, "ok")
+	if _, user := theOnly(t, endless); expiry(t, user.Token).Unix() != 0 || !pl.read(t, pl.path("")).says("service account token") {
+		t.Errorf("the token that is kept in a Secret ends %s", expiry(t, user.Token))
+	}
+}
+
+// commands are those of a manifest's comments, by the block in which they stand.
+func commands(manifest string) [][]string {
+	var out [][]string
+	before := false
 	for line := range strings.Lines(manifest) {
-		if command, ok := strings.CutPrefix(line, "#   "); ok {
-			commands = append(commands, strings.TrimSpace(command))
+		command, ok := strings.CutPrefix(line, "#   ")
+		if ok && !before {
+			out = append(out, nil)
+		}
+		if before = ok; ok {
+			out[len(out)-1] = append(out[len(out)-1], strings.TrimSpace(command))
 		}
 	}
-	if len(commands) < 3 {
-		t.Fatalf("no commands in\n%s", manifest)
-	}
+	return out
+}
+
+// byCommands has a shell run commands beside the manifest, as an administrator
+// of the cluster, and returns the kubeconfig that they make.
+func byCommands(t *testing.T, admin []byte, manifest string, list []string) []byte {
+	t.Helper()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"rbac.yaml": "# What" + manifest, "admin": string(admin)} {
+	for name, text := range map[string]string{"rbac.yaml": manifest, "admin": string(admin)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -266,8 +310,7 @@ func TestTheWayOutOfARefusedStanza(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clustertest.DeleteNamespace(t, pl.kubectl, pl.namespace)
-	shell := exec.CommandContext(t.Context(), "sh", "-e", "-c", "kubectl() { \"$DEVCLUSTER\" kubectl \"$@\"; }\n"+strings.Join(commands, "\n"))
+	shell := exec.CommandContext(t.Context(), "sh", "-e", "-c", "kubectl() { \"$DEVCLUSTER\" kubectl \"$@\"; }\n"+strings.Join(list, "\n"))
 	shell.Dir, shell.Env = dir, append(os.Environ(), "KUBECONFIG="+filepath.Join(dir, "admin"), "DEVCLUSTER="+devcluster)
 	if out, err := shell.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -276,9 +319,7 @@ func TestTheWayOutOfARefusedStanza(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mayBecome(t, made, true, pl.namespace, "create", "apps", "deployments")
-	expect(t, p.post(t, "/admin/clusters", form.but(fields{"kubeconfig": string(made)})), http.StatusSeeOther)
-	pl.test(t, "ok")
+	return made
 }
 
 // verbatim is the text of an element with its lines as they are.

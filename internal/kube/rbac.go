@@ -65,8 +65,13 @@ var manifest = template.Must(template.New("rbac.yaml").Funcs(template.FuncMap{
 #   kubectl --kubeconfig portolan.kubeconfig config unset users
 #   kubectl --kubeconfig portolan.kubeconfig config set-credentials portolan --token="$TOKEN"
 #   kubectl --kubeconfig portolan.kubeconfig config set-context --current --user=portolan
-# Then portolan.kubeconfig is the one to register. Some clouds end the token
-# sooner than it asks for; its end is shown with the cluster.
+# Then portolan.kubeconfig is the one to register. The token's end is shown with
+# the cluster: managed ones, such as those of EKS and GKE, bring it down to a day
+# or two. There, have the cluster keep a token in a Secret, in place of the line
+# that begins with TOKEN. It is good until the Secret is deleted:
+#   echo '{"apiVersion":"v1","kind":"Secret","type":"kubernetes.io/service-account-token","metadata":{"name":"portolan-token","annotations":{"kubernetes.io/service-account.name":"portolan"}}}' | kubectl -n {{.Home}} apply -f -
+#   kubectl -n {{.Home}} wait secret/portolan-token --for=jsonpath='{.data.token}'
+#   TOKEN=$(kubectl -n {{.Home}} get secret portolan-token -o jsonpath='{.data.token}' | base64 --decode)
 {{- define "rules"}}
 {{- range .}}
 - apiGroups: ["{{.Group}}"]
