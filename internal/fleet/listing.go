@@ -39,6 +39,7 @@ func (s *Status) Standing() Standing {
 // ClusterFilter chooses clusters. Zero fields choose all.
 type ClusterFilter struct {
 	Standing Standing
+	Expiring bool   // those that ClusterCounts.Expiring counts
 	Query    string // part of the id, the label, the cluster's name, the region or the provider
 	After    string // cursor
 	Limit    int    // 0 = 50

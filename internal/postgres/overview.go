@@ -33,9 +33,7 @@ func (db *DB) Overview(ctx context.Context) (fleet.Overview, error) {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}
 	o.Expiring, err = db.statuses(ctx, testColumnsBrief, `
-		SELECT `+statusColumns+` FROM clusters c
-		WHERE c.enabled AND c.credential_ends_at < now() + $2::interval
-		ORDER BY c.credential_ends_at LIMIT $1`, attentionShown, fleet.ExpiryWarning)
+		SELECT `+statusColumns+` FROM clusters c WHERE `+expiringSQL+` ORDER BY c.credential_ends_at LIMIT $1`, attentionShown)
 	if err != nil {
 		return o, fmt.Errorf("postgres: overview: %w", err)
 	}

@@ -147,6 +147,10 @@ func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...a
 	return out, nil
 }
 
+// expiringSQL is of which clusters a person has to get a new credential. Its end
+// is compared with a constant, so that a plan for all values is a good one.
+var expiringSQL = fmt.Sprintf(`c.enabled AND c.credential_ends_at < now() + interval '%d seconds'`, int(fleet.ExpiryWarning.Seconds()))
+
 // clusterTextSQL is what a search of the registry looks through.
 const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
 
@@ -184,6 +188,9 @@ func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[f
 	where := []string{"true"}
 	if f.Standing != "" {
 		where, args["standing"] = append(where, "c.standing = @standing"), f.Standing
+	}
+	if f.Expiring {
+		where = append(where, expiringSQL)
 	}
 	if pattern := likePattern(f.Query); pattern != "" {
 		where, args["pattern"] = append(where, clusterTextSQL+" ILIKE @pattern"), pattern
@@ -230,7 +237,7 @@ func (db *DB) ClusterCounts(ctx context.Context, query string) (fleet.ClusterCou
 }
 
 func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCounts, error) {
-	args := pgx.NamedArgs{"soon": fleet.ExpiryWarning}
+	args := pgx.NamedArgs{}
 	where := "true"
 	if pattern := likePattern(query); pattern != "" {
 		where, args["pattern"] = clusterTextSQL+" ILIKE @pattern", pattern
@@ -240,7 +247,7 @@ func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCou
 			count(*) FILTER (WHERE c.standing = 'failed') AS failed,
 			count(*) FILTER (WHERE c.standing = 'untested') AS untested,
 			count(*) FILTER (WHERE c.standing = 'disabled') AS disabled,
-			count(*) FILTER (WHERE c.enabled AND c.credential_ends_at < now() + @soon::interval) AS expiring
+			count(*) FILTER (WHERE `+expiringSQL+`) AS expiring
 		FROM clusters c WHERE `+where, args)
 	return counts, wrap("cluster counts", err)
 }

@@ -14,11 +14,21 @@ import (
 	"portolan/views"
 )
 
+// expiring is the status, for the list alone, of clusters whose credential ends
+// soon or has ended, whatever list of the registry they are on.
+const expiring = "expiring"
+
 func (s *Server) listClusters(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	filter := fleet.ClusterFilter{Standing: fleet.Standing(q.Get("status")), Query: clip(q.Get("q"), 100), After: q.Get("after")}
-	if !slices.Contains(fleet.Standings, filter.Standing) {
-		filter.Standing = ""
+	status := q.Get("status")
+	filter := fleet.ClusterFilter{Query: clip(q.Get("q"), 100), After: q.Get("after")}
+	switch {
+	case status == expiring:
+		filter.Expiring = true
+	case slices.Contains(fleet.Standings, fleet.Standing(status)):
+		filter.Standing = fleet.Standing(status)
+	default:
+		status = ""
 	}
 	page, err := s.Reads.Clusters(r.Context(), filter)
 	if err != nil {
@@ -31,7 +41,7 @@ func (s *Server) listClusters(w http.ResponseWriter, r *http.Request) error {
 	v := views.Clusters{
 		All: counts.All, Available: counts.Available, Failed: counts.Failed, Untested: counts.Untested, Disabled: counts.Disabled,
 		Expiring: counts.Expiring, ExpiringNote: "Credential ends soon",
-		Status: string(filter.Standing), Query: filter.Query,
+		Status: status, Query: filter.Query,
 	}
 	v.Rows = make([]views.ClusterRow, len(page.Rows))
 	for i := range page.Rows {

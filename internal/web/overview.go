@@ -98,5 +98,12 @@ func standings(c fleet.ClusterCounts, admin bool) []views.Count {
 		}
 		out = append(out, n)
 	}
+	if c.Expiring > 0 {
+		n := views.Count{Status: ui.Status{Tone: ui.Warning, Word: "credential ends soon"}, N: c.Expiring}
+		if admin {
+			n.Href = "/admin/clusters?status=" + expiring
+		}
+		out = append(out, n)
+	}
 	return out
 }
