@@ -106,7 +106,7 @@ type tester struct{ kube *kube.Tester }
 func (t tester) Test(ctx context.Context, r registry.TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest {
 	return t.kube.Run(ctx, kube.TestRequest{
 		Cluster: r.Cluster, Kubeconfig: r.Kubeconfig, KubeconfigErr: r.KubeconfigError, Cloud: r.Cloud, Deadline: r.Deadline, Yield: r.Yield,
-		PinnedNamespace: r.PinnedNamespace, PinnedUID: r.PinnedUID,
+		Pinned: r.Pinned,
 	}, progress)
 }
 

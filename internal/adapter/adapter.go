@@ -147,17 +147,18 @@ func (a *Adapter) Do(ctx context.Context, r fleet.StepRequest, slice time.Durati
 }
 
 // recognise fails when the credential leads to another cluster than the one
-// that was tested. A deletion there would find nothing and take that for done.
+// that was tested, or may do so. A deletion there would find nothing and take that
+// for done.
 func (j *job) recognise(ctx context.Context, client *kube.Client) error {
-	object := "Namespace/" + j.PinnedNamespace
-	same, err := client.Is(ctx, j.PinnedNamespace, j.PinnedUID)
+	object := "Namespace/" + j.Pinned.Namespace
+	same, err := client.Is(ctx, j.Pinned)
 	if err != nil || same {
 		return refusal(err, "read", object)
 	}
 	return &fleet.Failure{
 		Reason: fleet.ReasonAnotherCluster, Object: object,
-		Message: "The credential leads to another cluster than before: " + object + " there has another UID. Nothing was done.",
-		Remedy:  "Find out where the cluster's kubeconfig or its server's name was changed. A cluster that was made anew is registered as a new one.",
+		Message: "The credential leads to another cluster than before, or to a server where it cannot be recognised by " + object + ". Nothing was done.",
+		Remedy:  "Test the cluster: its page says which, and what to do.",
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"portolan/internal/clustertest"
 	"portolan/internal/fleet"
+	"portolan/internal/kube"
 )
 
 func TestB13_StopLeavesTheObjectsAndNoPod(t *testing.T) {
@@ -441,23 +442,36 @@ func TestNoStepIsDoneInAnotherCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	do := func(namespace, uid string) (fleet.StepResult, error) {
+	config, err := kube.Parse(w.raw, kube.ParseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := config.Destination()
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := func(namespace, uid, destination string) (fleet.StepResult, error) {
 		op := newOperation(fleet.VerbDelete, wl, fleet.Params{})
 		return w.adapter.Do(t.Context(), fleet.StepRequest{
 			Operation: op, Step: op.Steps[0], Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation,
-			PinnedNamespace: namespace, PinnedUID: uid,
+			Pinned: fleet.ClusterIdentity{Namespace: namespace, UID: uid, Destination: destination},
 		}, 2*time.Second)
 	}
-	var f *fleet.Failure
-	if result, err := do(metav1.NamespaceSystem, "of-another-cluster"); !errors.As(err, &f) || f.Reason != fleet.ReasonAnotherCluster || result.Done {
-		t.Fatalf("it was done there: %+v, %v", result, err)
+	for namespace, destination := range map[string]string{
+		metav1.NamespaceSystem: here, wl.Namespace: "another server", "a-namespace-that-is-gone": "another server",
+	} {
+		var f *fleet.Failure
+		if result, err := do(namespace, "of-another-cluster", destination); !errors.As(err, &f) || f.Reason != fleet.ReasonAnotherCluster || result.Done {
+			t.Fatalf("%s: it was done there: %+v, %v", namespace, result, err)
+		}
 	}
 	w.deployment(wl) // it is still there
-	if result, err := do("a-namespace-that-is-gone", "any"); err != nil || !result.Done {
-		t.Fatalf("%+v, %v", result, err)
-	}
-	if _, err := do(metav1.NamespaceSystem, string(there.UID)); err != nil {
-		t.Fatal(err)
+	for namespace, uid := range map[string]string{
+		metav1.NamespaceSystem: string(there.UID), wl.Namespace: "of-before", "a-namespace-that-is-gone": "any",
+	} {
+		if result, err := do(namespace, uid, here); err != nil || !result.Done {
+			t.Fatalf("%s: %+v, %v", namespace, result, err)
+		}
 	}
 }
 

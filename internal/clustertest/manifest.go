@@ -1,6 +1,8 @@
 package clustertest
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -97,4 +99,14 @@ func AwaitAccess(t testing.TB, client kubernetes.Interface, namespace string, ac
 			t.Fatalf("%s may not %s %s in namespace %s (%v)", review.Spec.User, asked.Verb, asked.Resource, namespace, err)
 		}
 	}
+}
+
+// Kubectl runs kubectl with a kubeconfig.
+func Kubectl(t testing.TB, raw []byte, args ...string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	devcluster(t, append([]string{"kubectl", "--kubeconfig", path}, args...)...)
 }

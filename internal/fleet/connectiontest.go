@@ -84,13 +84,11 @@ type ConnectionTest struct {
 	Checks        []Check
 	ServerVersion string          // e.g. v1.36.3
 	Identity      string          // the user name the API server sees
-	ClusterUID    string          // UID of the pinned namespace; "" = none may be read
-	UIDNamespace  string          // the namespace whose UID that is
+	Pinned        ClusterIdentity // by what the cluster is recognised from then on, if the test passes; without a UID as before
 	Permissions   []PermissionRow // what was asked and answered
 	Credential    CredentialFacts
 	Trial         bool // of a credential that is not in use: it decides nothing about the cluster
 	Watched       bool // a person waits for its end; not stored
-	Unrecognised  bool // whether this is the cluster of the earlier tests could not be told; not stored
 }
 
 // DueTest is a cluster that is due for a test.

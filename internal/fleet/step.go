@@ -13,9 +13,9 @@ type StepRequest struct {
 	Secrets      map[string]string // values of Spec.SecretEnv; nil = they cannot be opened, and no step applies them
 	Installation string            // tells this Portolan's objects from another's
 
-	// By these the cluster's tests recognise it: where the namespace has another
-	// UID, nothing is done. "" = not known, or compared already.
-	PinnedNamespace, PinnedUID string
+	// Pinned is by what the cluster's tests recognise it: in another one nothing
+	// is done. Without a UID it is not known, or was compared already.
+	Pinned ClusterIdentity
 }
 
 // Resumed reports whether the step's wait was taken up again not long ago, so that

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/singleflight"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"portolan/internal/fleet"
@@ -45,7 +44,8 @@ type Client struct {
 	HTTP *http.Client // carries the credential; has no overall timeout, so that streams last
 	API  *live.API
 
-	base *http.Transport
+	endpoint endpoint
+	base     *http.Transport
 }
 
 // NewClient makes a client from a kubeconfig that Parse accepted.
@@ -74,24 +74,27 @@ func NewClient(k *Kubeconfig, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Facts: k.Facts(""), REST: cfg, HTTP: client, API: api, base: base}, nil
+	return &Client{Facts: k.Facts(""), REST: cfg, HTTP: client, API: api, endpoint: k.chosen.endpoint(), base: base}, nil
 }
 
-// Is reports whether nothing speaks against this being the cluster whose
-// namespace has that UID; uid "" is that of any. A namespace that may not be
-// read, or another than the system's that is gone, says nothing.
-func (c *Client) Is(ctx context.Context, namespace, uid string) (bool, error) {
-	if uid == "" {
+// Is reports whether this is the known cluster, as a connection test decides it.
+func (c *Client) Is(ctx context.Context, known fleet.ClusterIdentity) (bool, error) {
+	if known.UID == "" {
 		return true, nil
 	}
-	there, err := c.NamespaceUID(ctx, namespace)
+	seen := unchanged
+	uid, err := c.NamespaceUID(ctx, known.Namespace)
 	switch {
 	case apierrors.IsForbidden(err):
-		return true, nil
+		seen = hidden
 	case apierrors.IsNotFound(err):
-		return namespace != metav1.NamespaceSystem, nil
+		seen = gone
+	case err != nil:
+		return false, err
+	case uid != known.UID:
+		seen = remade
 	}
-	return there == uid, err
+	return c.endpoint.leadsTo(known, seen), nil
 }
 
 // NamespaceUID returns the UID of a namespace, which tells one cluster from

@@ -68,8 +68,8 @@ func TestAdminPasses(t *testing.T) {
 			seen = append(seen, p)
 		})
 	logChecks(t, test)
-	if test.State != fleet.TestOK || test.ServerVersion == "" || test.Identity == "" || test.ClusterUID == "" || test.UIDNamespace != "kube-system" {
-		t.Errorf("state %s, version %q, identity %q, UID %q of %q", test.State, test.ServerVersion, test.Identity, test.ClusterUID, test.UIDNamespace)
+	if test.State != fleet.TestOK || test.ServerVersion == "" || test.Identity == "" || test.Pinned.UID == "" || test.Pinned.Namespace != "kube-system" {
+		t.Errorf("state %s, version %q, identity %q, pinned %+v", test.State, test.ServerVersion, test.Identity, test.Pinned)
 	}
 	if len(test.Permissions) != len(fleet.Permissions) {
 		t.Errorf("%d permission rows, want %d", len(test.Permissions), len(fleet.Permissions))
@@ -159,20 +159,6 @@ func bind(t *testing.T, client kubernetes.Interface, name, namespace, account st
 	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), &binding, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func TestIdentityIsPinned(t *testing.T) {
-	t.Parallel()
-	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
-	cluster := clusterRow("default")
-	tester := kube.NewTester(opts)
-	first := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, Deadline: patience}, nil)
-	again := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: first.ClusterUID, PinnedNamespace: first.UIDNamespace, Deadline: patience}, nil)
-	if again.State != fleet.TestOK || again.ClusterUID != first.ClusterUID {
-		t.Errorf("the same cluster: %s, UID %q, want %q", again.State, again.ClusterUID, first.ClusterUID)
-	}
-	other := tester.Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: raw, PinnedUID: "0b5e3d3e-0000-0000-0000-000000000000", PinnedNamespace: "kube-system", Deadline: patience}, nil)
-	check(t, other, fleet.StageNamespaces, fleet.CheckFailed, "leads to another cluster than before")
 }
 
 func TestExposureIsTried(t *testing.T) {

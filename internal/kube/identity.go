@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -179,49 +178,4 @@ func (r *run) version(ctx context.Context) outcome {
 		return warned("Upgrade the cluster.", "Kubernetes %s is older than 1.%d; not everything may work.", r.test.ServerVersion, oldestMinor)
 	}
 	return passed("Kubernetes %s.", r.test.ServerVersion)
-}
-
-// pin reads the UID by which the cluster is recognised. ok means that nothing
-// speaks against its being the cluster of the earlier tests.
-func (r *run) pin(ctx context.Context) (out outcome, ok bool) {
-	read := func(name string) (uid string, a *answer, err error) {
-		var ns metav1.PartialObjectMetadata
-		a, err = r.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+url.PathEscape(name), nil, &ns)
-		return string(ns.UID), a, err
-	}
-	pinned, doubt := r.req.PinnedNamespace, ""
-	if r.req.PinnedUID != "" && pinned != "" {
-		uid, a, err := read(pinned)
-		switch {
-		case err == nil && a.ok() && uid == r.req.PinnedUID:
-			r.test.ClusterUID, r.test.UIDNamespace = uid, pinned
-			return outcome{}, true
-		case err == nil && a.ok(), a.is(http.StatusNotFound) && pinned == metav1.NamespaceSystem:
-			return failed("If the cluster was made anew on purpose, register it as a new one. If not, find out where the kubeconfig's server name or file was changed.",
-				"This credential leads to another cluster than before: the namespace %s there has another UID.", pinned), false
-		case a.is(http.StatusNotFound):
-			r.test.Unrecognised = true
-			doubt = "The namespace " + pinned + ", by which this cluster was recognised, is gone."
-		case a.is(http.StatusForbidden):
-			r.test.ClusterUID, r.test.UIDNamespace, r.test.Unrecognised = r.req.PinnedUID, pinned, true
-			return warned("Allow the identity to get the namespace "+pinned+".",
-				"The namespace %s, by which this cluster is recognised, may not be read any more, so that it could not be compared.", pinned), true
-		default:
-			return r.explain(a, err), false
-		}
-	}
-	for _, name := range append([]string{metav1.NamespaceSystem}, r.req.Cluster.Namespaces()...) {
-		uid, a, err := read(name)
-		if a == nil {
-			return r.silent(err), false
-		}
-		if err == nil && a.ok() && uid != "" {
-			r.test.ClusterUID, r.test.UIDNamespace = uid, name
-			break
-		}
-	}
-	if doubt != "" {
-		return warned("Make sure that this is the cluster you mean.", "%s", doubt), true
-	}
-	return outcome{}, true
 }

@@ -46,8 +46,8 @@ func TestQuietTestsReadNamesFromTheCache(t *testing.T) {
 			}
 			return true
 		})
-		if test.ClusterUID != "etcd" {
-			t.Errorf("recognised by what the %s says", test.ClusterUID)
+		if test.Pinned.UID != "etcd" {
+			t.Errorf("recognised by what the %s says", test.Pinned.UID)
 		}
 	}
 }

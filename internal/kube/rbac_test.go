@@ -44,8 +44,8 @@ func TestB7ManifestPasses(t *testing.T) {
 	if want := "system:serviceaccount:" + cluster.Namespace + ":portolan"; test.Identity != want {
 		t.Errorf("identity %q, want %q", test.Identity, want)
 	}
-	if test.UIDNamespace != cluster.Namespace {
-		t.Errorf("pinned by %q, want %q", test.UIDNamespace, cluster.Namespace)
+	if test.Pinned.Namespace != cluster.Namespace {
+		t.Errorf("pinned by %q, want %q", test.Pinned.Namespace, cluster.Namespace)
 	}
 }
 

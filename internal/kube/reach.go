@@ -35,7 +35,7 @@ func (r *run) credential(ctx context.Context) outcome {
 		return failed(remedy, "%s", message)
 	}
 	facts := k.Facts("")
-	r.test.Credential = facts
+	r.test.Credential, r.endpoint = facts, k.chosen.endpoint()
 	if r.config, err = k.RESTConfig(""); err != nil {
 		message, remedy := refusalOf(err)
 		return failed(remedy, "%s", message)

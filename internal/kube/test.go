@@ -35,9 +35,9 @@ type TestRequest struct {
 	Cloud         fleet.CloudCredential // sealed with the cluster; zero = this machine's
 	Deadline      time.Duration         // of the whole test; 0 = DefaultTestDeadline
 
-	// The identity that earlier tests saw; "" = none. A test that finds
-	// another UID there fails.
-	PinnedUID, PinnedNamespace string
+	// Pinned is the cluster that earlier tests saw; without a UID they saw none. A
+	// test that may have found another fails.
+	Pinned fleet.ClusterIdentity
 
 	// Yield, if not nil, is called before each stage and request of a test that
 	// nobody waits for, and may let others go first. Such a test asks few
@@ -130,6 +130,7 @@ type run struct {
 
 	began      time.Time // of the present stage
 	config     *rest.Config
+	endpoint   endpoint
 	recipe     cloud.Recipe // of the credential; nil = the kubeconfig holds it itself
 	host, port string
 	way        way

@@ -74,18 +74,18 @@ func (n *namespace) watch(ctx context.Context) error {
 }
 
 // recognise fails when the credential leads to another cluster than the one
-// that was tested: that nothing of ours is there says nothing about the
-// workloads.
+// that was tested, or may do so: that nothing of ours is there says nothing about
+// the workloads.
 func (n *namespace) recognise(ctx context.Context, client *kube.Client) error {
-	pinned, uid, err := n.store.PinnedIdentity(ctx, n.cluster.ID)
+	pinned, err := n.store.PinnedIdentity(ctx, n.cluster.ID)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.opts.ProbeTime)
 	defer cancel()
-	same, err := client.Is(ctx, pinned, uid)
+	same, err := client.Is(ctx, pinned)
 	if err == nil && !same {
-		return fleet.Unavailable("Its credential leads to another cluster than before.")
+		return fleet.Unavailable("Its credential leads to another cluster than before, or to one that cannot be recognised.")
 	}
 	return err
 }

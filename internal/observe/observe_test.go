@@ -361,7 +361,7 @@ func TestAnotherClusterIsNotTakenForThisOne(t *testing.T) {
 		t.Helper()
 		test := fleet.ConnectionTest{
 			ClusterID: s.cluster.ID, Fingerprint: s.cluster.Fingerprint(), StartedAt: time.Now(), Deadline: time.Hour,
-			UIDNamespace: metav1.NamespaceSystem, ClusterUID: uid,
+			Pinned: fleet.ClusterIdentity{Namespace: metav1.NamespaceSystem, UID: uid},
 		}
 		var err error
 		if test.ID, err = s.db.BeginTest(t.Context(), test); err != nil {

@@ -29,12 +29,12 @@ func bounded(ctx context.Context, ask func(context.Context) error) error {
 	return nil
 }
 
-func (p patient) PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error) {
+func (p patient) PinnedIdentity(ctx context.Context, clusterID string) (pinned fleet.ClusterIdentity, err error) {
 	err = bounded(ctx, func(ctx context.Context) (err error) {
-		namespace, uid, err = p.Store.PinnedIdentity(ctx, clusterID)
+		pinned, err = p.Store.PinnedIdentity(ctx, clusterID)
 		return err
 	})
-	return namespace, uid, err
+	return pinned, err
 }
 
 func (p patient) Workloads(ctx context.Context, clusterID, namespace string) (list []fleet.Watched, err error) {

@@ -17,9 +17,9 @@ type Store interface {
 	Lease(ctx context.Context, holder string, ttl time.Duration) ([]fleet.Assignment, error)
 	// ReleaseLeases gives all leases of holder back, at shutdown.
 	ReleaseLeases(ctx context.Context, holder string) error
-	// PinnedIdentity returns the namespace and UID by which the tests recognise
-	// the cluster; "" = none.
-	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
+	// PinnedIdentity returns by what the tests recognise the cluster; without a
+	// UID there is nothing.
+	PinnedIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error)
 	// Workloads returns the workloads of one namespace of one cluster.
 	Workloads(ctx context.Context, clusterID, namespace string) ([]fleet.Watched, error)
 	// SaveObservation upserts an observation by its WorkloadID and rings the

@@ -211,7 +211,7 @@ func (b *bundle) tested(state fleet.TestState) {
 	b.must(err)
 	test := fleet.ConnectionTest{
 		ClusterID: "c1", Fingerprint: s.Cluster.Fingerprint(), StartedAt: time.Now(), Deadline: time.Hour,
-		ClusterUID: "uid-1", UIDNamespace: "kube-system",
+		Pinned: fleet.ClusterIdentity{Namespace: "kube-system", UID: "uid-1", Destination: "d"},
 	}
 	test.ID, err = b.db.BeginTest(b.t.Context(), test)
 	b.must(err)

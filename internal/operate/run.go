@@ -109,7 +109,7 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			if err := r.succeed(ctx, step, result, &request.Workload); err != nil || r.op.State.Finished() {
 				return 0, err
 			}
-			request.PinnedUID = "" // compared; once for a hold is enough
+			request.Pinned = fleet.ClusterIdentity{} // compared; once for a hold is enough
 			r.refused, r.said = time.Time{}, nil
 		case errors.As(err, &failed) && failed.Reason == fleet.ReasonUnauthorized && r.replaced(ctx):
 			return r.retry(ctx, step, errReplaced, result)
@@ -227,7 +227,7 @@ func (r *run) prepare(ctx context.Context) (fleet.StepRequest, *fleet.Failure, e
 		}
 		q.Secrets = nil // it applies none, and must be possible also when the key is lost
 	}
-	if q.PinnedNamespace, q.PinnedUID, err = r.Store.PinnedIdentity(ctx, r.op.ClusterID); err != nil {
+	if q.Pinned, err = r.Store.PinnedIdentity(ctx, r.op.ClusterID); err != nil {
 		return q, nil, err
 	}
 	q.Installation, err = r.Store.Installation(ctx)

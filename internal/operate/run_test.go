@@ -24,8 +24,8 @@ func TestADeployGoesStepByStep(t *testing.T) {
 		t.Fatalf("the page shows %s: %s", phase, why)
 	}
 	first, second := b.adapter.requests(fleet.StepNamespace)[0], b.adapter.requests(fleet.StepObjects)[0]
-	if first.PinnedUID != "uid-1" || first.PinnedNamespace != "kube-system" || second.PinnedUID != "" {
-		t.Fatalf("pinned to %q, then %q: once for a hold is wanted", first.PinnedUID, second.PinnedUID)
+	if first.Pinned != (fleet.ClusterIdentity{Namespace: "kube-system", UID: "uid-1", Destination: "d"}) || second.Pinned.UID != "" {
+		t.Fatalf("pinned to %+v, then %+v: once for a hold is wanted", first.Pinned, second.Pinned)
 	}
 	if second.Secrets["TOKEN"] != "HUNTER2" { // as the test's sealer has it
 		t.Fatalf("secrets %v", second.Secrets)

@@ -50,9 +50,9 @@ type Store interface {
 	// cluster's namespace, and the last error; ok = it answers, or it is not
 	// watched yet.
 	Unreachable(ctx context.Context, clusterID, namespace string) (u fleet.Unreachability, err error)
-	// PinnedIdentity returns the namespace and UID by which the tests recognise
-	// the cluster; "" = none.
-	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
+	// PinnedIdentity returns by what the tests recognise the cluster; without a
+	// UID there is nothing.
+	PinnedIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error)
 	// Installation identifies this Portolan among those that share a cluster.
 	Installation(ctx context.Context) (string, error)
 	// Audit appends to the record.

@@ -248,13 +248,13 @@ func TestPinnedIdentityIsThatOfThePresentMode(t *testing.T) {
 		test := fleet.ConnectionTest{ClusterID: "c1", Deadline: time.Hour, StartedAt: time.Now()}
 		id, err := b.BeginTest(t.Context(), test)
 		b.must(err)
-		test.ID, test.State, test.ClusterUID, test.UIDNamespace = id, state, uid, "apps"
+		test.ID, test.State, test.Pinned = id, state, fleet.ClusterIdentity{Namespace: "apps", UID: uid, Destination: "there"}
 		b.must(b.SaveTest(t.Context(), test))
 	}
 	want := func(uid string) {
 		t.Helper()
-		if _, got, err := b.PinnedIdentity(t.Context(), "c1"); got != uid || err != nil {
-			t.Fatalf("pinned %q, want %q, %v", got, uid, err)
+		if got, err := b.PinnedIdentity(t.Context(), "c1"); got.UID != uid || uid != "" && got.Destination != "there" || err != nil {
+			t.Fatalf("pinned %+v, want %q, %v", got, uid, err)
 		}
 	}
 	want("")
@@ -274,6 +274,18 @@ func TestPinnedIdentityIsThatOfThePresentMode(t *testing.T) {
 	want("u1") // what runs there must not be looked for elsewhere
 	save("u3", fleet.TestOK)
 	want("u3")
+
+	// With where it was seen; tests that did not keep that have the server.
+	for kept, destination := range map[string]string{"a hash": "a hash", "": "https://one.example"} {
+		b.exec(`UPDATE connection_tests SET destination = $1, credential = '{"server": "https://one.example"}'`, kept)
+		u3 := fleet.ClusterIdentity{Namespace: "apps", UID: "u3", Destination: destination}
+		if pinned, err := b.PinnedIdentity(t.Context(), "c1"); pinned != u3 || err != nil {
+			t.Errorf("pinned %+v, want %+v, %v", pinned, u3, err)
+		}
+		if known, err := b.KnownIdentity(t.Context(), "c1"); known != u3 || err != nil {
+			t.Errorf("known %+v, want %+v, %v", known, u3, err)
+		}
+	}
 }
 
 func TestB8TestsAreDueAfterTheInterval(t *testing.T) {

@@ -100,8 +100,8 @@ func TestRetentionOfTestsKeepsVerdictAndIdentity(t *testing.T) {
 	if s := b.status("c1"); s.Test == nil || s.TestState() != fleet.TestFailed {
 		t.Errorf("the verdict is lost: %+v", s.Test)
 	}
-	if _, uid, err := b.PinnedIdentity(t.Context(), "c1"); uid != "u" || err != nil {
-		t.Errorf("the identity is lost: %q %v", uid, err)
+	if pinned, err := b.PinnedIdentity(t.Context(), "c1"); pinned.UID != "u" || err != nil {
+		t.Errorf("the identity is lost: %+v %v", pinned, err)
 	}
 }
 

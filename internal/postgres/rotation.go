@@ -8,16 +8,15 @@ import (
 	"portolan/internal/fleet"
 )
 
-// KnownIdentity returns the namespace and UID of the newest passed test that
-// had one, whatever the credential mode was; "" = none.
-func (db *DB) KnownIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error) {
-	err = db.pool.QueryRow(ctx, `
-		SELECT uid_namespace, cluster_uid FROM connection_tests
-		WHERE cluster_id = $1 AND state = 'ok' AND cluster_uid <> '' ORDER BY id DESC LIMIT 1`, clusterID).Scan(&namespace, &uid)
+// KnownIdentity is PinnedIdentity whatever the credential mode was.
+func (db *DB) KnownIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error) {
+	known, err := one[fleet.ClusterIdentity](ctx, db.pool, `
+		SELECT `+identityColumns+` FROM connection_tests t
+		WHERE t.cluster_id = $1 AND t.state = 'ok' AND t.cluster_uid <> '' ORDER BY t.id DESC LIMIT 1`, clusterID)
 	if absent(err) {
-		return "", "", nil
+		return fleet.ClusterIdentity{}, nil
 	}
-	return namespace, uid, wrap("known identity", err)
+	return known, wrap("known identity", err)
 }
 
 // TakeCredential puts the credential of c, which trial has tested, in the place

@@ -34,6 +34,7 @@ type testRow struct {
 	Identity      string
 	ClusterUID    string
 	UIDNamespace  string
+	Destination   string
 	Permissions   []fleet.PermissionRow
 	Credential    fleet.CredentialFacts
 	Trial         bool
@@ -41,7 +42,7 @@ type testRow struct {
 
 const (
 	testColumnsBut = `t.id, t.cluster_id, t.fingerprint, t.state, t.trigger, t.actor, t.started_at, t.finished_at,
-		t.deadline, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.credential, t.trial`
+		t.deadline, t.server_version, t.identity, t.cluster_uid, t.uid_namespace, t.destination, t.credential, t.trial`
 	testColumns = testColumnsBut + `, t.checks, t.permissions`
 	// Permissions are some hundred rows a test: lists do without.
 	testColumnsBrief = testColumnsBut + `, t.checks, '[]'::jsonb AS permissions`
@@ -51,9 +52,9 @@ func (r testRow) test() fleet.ConnectionTest {
 	return fleet.ConnectionTest{
 		ID: r.ID, ClusterID: r.ClusterID, Fingerprint: r.Fingerprint, State: r.State, Trigger: r.Trigger,
 		Actor: r.Actor, StartedAt: r.StartedAt, FinishedAt: timeOf(r.FinishedAt), Deadline: r.Deadline,
-		Checks: r.Checks, ServerVersion: r.ServerVersion, Identity: r.Identity, ClusterUID: r.ClusterUID,
-		UIDNamespace: r.UIDNamespace, Permissions: r.Permissions, Credential: r.Credential,
-		Trial: r.Trial,
+		Checks: r.Checks, ServerVersion: r.ServerVersion, Identity: r.Identity,
+		Pinned:      fleet.ClusterIdentity{Namespace: r.UIDNamespace, UID: r.ClusterUID, Destination: r.Destination},
+		Permissions: r.Permissions, Credential: r.Credential, Trial: r.Trial,
 	}
 }
 
@@ -86,11 +87,11 @@ func (db *DB) insertTest(ctx context.Context, t fleet.ConnectionTest) (id int64,
 	}
 	batch.Queue(`
 		INSERT INTO connection_tests (cluster_id, fingerprint, credential_mode, state, trigger, actor, started_at, deadline,
-			checks, server_version, identity, cluster_uid, uid_namespace, permissions, credential, trial)
-		SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13, $14
+			checks, server_version, identity, cluster_uid, uid_namespace, destination, permissions, credential, trial)
+		SELECT c.id, $2, c.credential_mode, 'running', $3, $4, coalesce($5, now()), $6, $7, $8, $9, $10, $11, $12, $13, $14, $15
 		FROM clusters c WHERE c.id = $1 RETURNING id`,
 		t.ClusterID, t.Fingerprint, t.Trigger, t.Actor, nullTime(t.StartedAt), t.Deadline, orEmpty(t.Checks),
-		t.ServerVersion, t.Identity, t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential, t.Trial,
+		t.ServerVersion, t.Identity, t.Pinned.UID, t.Pinned.Namespace, t.Pinned.Destination, orEmpty(t.Permissions), t.Credential, t.Trial,
 	).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
 	// A trial says nothing about the cluster, whether it ends or not.
 	if !t.Trial {
@@ -218,10 +219,10 @@ func saveTest(ctx context.Context, tx pgx.Tx, t fleet.ConnectionTest) (counts bo
 func queueTest(batch *pgx.Batch, t fleet.ConnectionTest) {
 	batch.Queue(`
 		UPDATE connection_tests SET fingerprint = $2, state = $3, finished_at = $4, checks = $5, server_version = $6,
-			identity = $7, cluster_uid = $8, uid_namespace = $9, permissions = $10, credential = $11
+			identity = $7, cluster_uid = $8, uid_namespace = $9, destination = $10, permissions = $11, credential = $12
 		WHERE id = $1 AND state = 'running'`,
 		t.ID, t.Fingerprint, t.State, nullTime(t.FinishedAt), orEmpty(t.Checks), storable(t.ServerVersion), storable(t.Identity),
-		t.ClusterUID, t.UIDNamespace, orEmpty(t.Permissions), t.Credential,
+		t.Pinned.UID, t.Pinned.Namespace, t.Pinned.Destination, orEmpty(t.Permissions), t.Credential,
 	).Exec(func(tag pgconn.CommandTag) error {
 		if tag.RowsAffected() == 0 {
 			return fleet.Conflict("This test of %s has already ended.", t.ClusterID)
@@ -270,21 +271,26 @@ func (db *DB) RunningTest(ctx context.Context, clusterID string) (*fleet.Connect
 	return &t, nil
 }
 
-// PinnedIdentity returns the namespace and UID of the newest passed test that
-// had one; "" = none. While there is no workload, only tests of the cluster's
+// identityColumns are a fleet.ClusterIdentity. Tests that kept no destination have
+// at least their server.
+const identityColumns = `t.uid_namespace AS namespace, t.cluster_uid AS uid,
+	coalesce(nullif(t.destination, ''), t.credential->>'server', '') AS destination`
+
+// PinnedIdentity returns what the newest passed test pinned that pinned anything;
+// without a UID there is none. While there is no workload, only tests of the cluster's
 // present credential mode count: to change it is to begin anew. With workloads
 // it must lead to where they are.
-func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error) {
-	err = db.pool.QueryRow(ctx, `
-		SELECT t.uid_namespace, t.cluster_uid FROM connection_tests t
+func (db *DB) PinnedIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error) {
+	pinned, err := one[fleet.ClusterIdentity](ctx, db.pool, `
+		SELECT `+identityColumns+` FROM connection_tests t
 		JOIN clusters c ON c.id = t.cluster_id AND (c.credential_mode = t.credential_mode
 			OR EXISTS (SELECT FROM workloads w WHERE w.cluster_id = c.id))
 		WHERE t.cluster_id = $1 AND t.state = 'ok' AND t.cluster_uid <> ''
-		ORDER BY t.id DESC LIMIT 1`, clusterID).Scan(&namespace, &uid)
+		ORDER BY t.id DESC LIMIT 1`, clusterID)
 	if absent(err) {
-		return "", "", nil
+		return fleet.ClusterIdentity{}, nil
 	}
-	return namespace, uid, wrap("pinned identity", err)
+	return pinned, wrap("pinned identity", err)
 }
 
 // WantTests makes clusters due for a test that by has asked for; "" = nobody

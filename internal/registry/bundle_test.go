@@ -112,7 +112,7 @@ type scripted struct {
 
 func (s *scripted) Test(ctx context.Context, r registry.TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest {
 	c := r.Cluster
-	result := fleet.ConnectionTest{Fingerprint: c.Fingerprint(), State: fleet.TestOK, ClusterUID: "uid-1", UIDNamespace: "kube-system"}
+	result := fleet.ConnectionTest{Fingerprint: c.Fingerprint(), State: fleet.TestOK, Pinned: fleet.ClusterIdentity{Namespace: "kube-system", UID: "uid-1"}}
 	s.began <- r
 	progress(result)
 	select {

@@ -78,8 +78,8 @@ func TestB2AChangedFileIsTestedAtOnce(t *testing.T) {
 	// Whoever is about to deploy notices before the poller.
 	_, err := b.CheckTarget(t.Context(), "c1")
 	wantCode(t, err, fleet.CodeConflict)
-	if r := b.begun(); string(r.Kubeconfig) != "rotated" || r.PinnedUID != "uid-1" {
-		t.Fatalf("tested %q, pinned to %q", r.Kubeconfig, r.PinnedUID)
+	if r := b.begun(); string(r.Kubeconfig) != "rotated" || r.Pinned.UID != "uid-1" {
+		t.Fatalf("tested %q, pinned to %q", r.Kubeconfig, r.Pinned.UID)
 	}
 
 	// It changes once more under the running test, whose end then says nothing.

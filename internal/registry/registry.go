@@ -88,8 +88,7 @@ type TestRequest struct {
 	Kubeconfig      []byte
 	KubeconfigError error                 // reading it failed: the credential stage reports that
 	Cloud           fleet.CloudCredential // sealed with the cluster; zero = this machine's
-	PinnedNamespace string
-	PinnedUID       string
+	Pinned          fleet.ClusterIdentity // what earlier tests saw
 	Deadline        time.Duration
 	// Yield, if not nil, is called before each piece of a test that nobody waits
 	// for, and lets people's pages go first for a moment. Such a test asks

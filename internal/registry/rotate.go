@@ -35,11 +35,10 @@ func (r *Registry) Rotate(ctx context.Context, actor fleet.Actor, id string, for
 
 func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, form fleet.ClusterForm) (fleet.ConnectionTest, error) {
 	var test fleet.ConnectionTest
-	status, err := r.Store.ClusterStatus(ctx, id)
+	before, err := r.Store.Cluster(ctx, id)
 	if err != nil {
 		return test, err
 	}
-	before := status.Cluster
 	// Not one part of the present credential is kept: a stored key is never
 	// sent to a server that came with another kubeconfig.
 	replacing := r.replacing(ctx, before, form)
@@ -60,7 +59,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 		c.CredentialHash = hashOf(raw)
 		r.describe(&c, raw)
 	}
-	namespace, uid, err := r.Store.KnownIdentity(ctx, id)
+	known, err := r.Store.KnownIdentity(ctx, id)
 	if err != nil {
 		return test, err
 	}
@@ -76,12 +75,12 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	r.running.Add(1)
 	defer r.running.Done()
-	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, Cloud: cloud, PinnedNamespace: namespace, PinnedUID: uid, Deadline: deadline})
+	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, Cloud: cloud, Pinned: known, Deadline: deadline})
 	if r.ctx.Err() != nil {
 		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
 		return result, fleet.Unavailable("Portolan is shutting down; the present credential stays.")
 	}
-	if why := notTaken(result, uid, status.Test); why != nil {
+	if why := notTaken(result); why != nil {
 		result.State = fleet.TestFailed
 		r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, result) })
 		return result, why
@@ -126,24 +125,17 @@ func (r *Registry) replacing(ctx context.Context, before fleet.Cluster, typed fl
 }
 
 // notTaken says why a tested credential does not take the place of the present
-// one, or nil. known is the UID by which the cluster is recognised, latest the
-// latest test of the present credential.
-func notTaken(t fleet.ConnectionTest, known string, latest *fleet.ConnectionTest) error {
+// one, or nil.
+func notTaken(t fleet.ConnectionTest) error {
 	const stays = "The new credential was not taken, and the present one stays: "
 	var e *fleet.Error
 	switch check := t.Failed(); {
-	case t.State == fleet.TestFailed && check != nil:
-		e = &fleet.Error{Code: fleet.CodeInvalid, Message: stays + "it failed at " + string(check.Stage) + ". " + check.Message, Remedy: check.Remedy}
-	case t.State == fleet.TestFailed:
-		e = &fleet.Error{Code: fleet.CodeInvalid, Message: stays + "its test failed."}
-	case known != "" && t.Unrecognised && (latest == nil || latest.Credential.Server != t.Credential.Server):
-		e = &fleet.Error{
-			Code:    fleet.CodeInvalid,
-			Message: stays + "it leads to another server, and whether that is the same cluster could not be told.",
-			Remedy:  "Allow the identity to get the namespace by which the cluster is recognised, as rbac.yaml does.",
-		}
-	default:
+	case t.State != fleet.TestFailed:
 		return nil
+	case check != nil:
+		e = &fleet.Error{Code: fleet.CodeInvalid, Message: stays + "it failed at " + string(check.Stage) + ". " + check.Message, Remedy: check.Remedy}
+	default:
+		e = &fleet.Error{Code: fleet.CodeInvalid, Message: stays + "its test failed."}
 	}
 	e.Problems = fleet.Problems{"credential": strings.TrimPrefix(e.Message, stays)}
 	return e

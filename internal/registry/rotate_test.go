@@ -18,8 +18,8 @@ func (b *bundle) rotate(id string, form fleet.ClusterForm, state fleet.TestState
 		_, err := b.Rotate(b.t.Context(), admin, id, form)
 		done <- err
 	}()
-	if r := b.begun(); r.PinnedUID != "uid-1" {
-		b.t.Errorf("tested against the identity %q", r.PinnedUID)
+	if r := b.begun(); r.Pinned.UID != "uid-1" {
+		b.t.Errorf("tested against the identity %q", r.Pinned.UID)
 	}
 	during()
 	b.tester.end <- state

@@ -59,9 +59,10 @@ type Store interface {
 	SaveTest(ctx context.Context, t fleet.ConnectionTest) error
 	// DropTest forgets a running test that cannot be brought to its end.
 	DropTest(ctx context.Context, t fleet.ConnectionTest) error
-	// PinnedIdentity returns the namespace and UID of the newest passed test
-	// that had one, for the cluster's present credential mode; "" = none.
-	PinnedIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
+	// PinnedIdentity returns what the newest passed test pinned that pinned
+	// anything, for the cluster's present credential mode; without a UID there is
+	// none.
+	PinnedIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error)
 	// WantTests makes clusters due for a test that by has asked for. Whoever
 	// asked first for one that is wanted already stays named.
 	WantTests(ctx context.Context, ids []string, by string) error
@@ -70,7 +71,7 @@ type Store interface {
 	// ago, after those for which a test is wanted, with who asked for it.
 	DueTests(ctx context.Context, interval time.Duration, limit int) ([]fleet.DueTest, error)
 	// KnownIdentity is PinnedIdentity whatever the credential mode was.
-	KnownIdentity(ctx context.Context, clusterID string) (namespace, uid string, err error)
+	KnownIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error)
 	// TakeCredential puts the credential of c, which trial has tested, in the
 	// place of the present one, and makes the trial the cluster's latest test,
 	// all or nothing. A row that has moved on from c.Version is CodeConflict.

@@ -77,7 +77,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	}
 	// What the identity is compared with must be known: a test without it would
 	// let a credential that leads elsewhere pass.
-	namespace, uid, err := r.Store.PinnedIdentity(ctx, id)
+	pinned, err := r.Store.PinnedIdentity(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (r *Registry) start(ctx context.Context, id string, trigger fleet.TestTrigg
 	if !watched {
 		request.Yield = r.pages.pass
 	}
-	request.PinnedNamespace, request.PinnedUID = namespace, uid
+	request.Pinned = pinned
 	r.running.Go(func() {
 		defer r.slots.free()
 		r.run(test, request)
