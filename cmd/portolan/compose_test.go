@@ -208,7 +208,9 @@ func TestTheComposeDeploymentIsBackedUpAsREADMESays(t *testing.T) {
 	}
 	c.register(before, "harbour")
 
-	c.installation.runs("", "backup", filepath.Join(c.dir, "own.backup"))
+	if out, err := c.installation.runs("", "backup", filepath.Join(c.dir, "own.backup")); err != nil {
+		t.Fatal(err, out)
+	}
 	c.runs(blocks[0])
 	file := filepath.Join(c.dir, "portolan-2026-01-31.backup")
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
