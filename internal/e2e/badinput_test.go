@@ -80,11 +80,8 @@ func TestBadKubeconfigsAreRefusedAndNotStored(t *testing.T) {
 				if answer.status != http.StatusUnprocessableEntity {
 					t.Fatalf("%d, want 422\n%s", answer.status, clipped(answer.text()))
 				}
-				says := answer.problem(field)
-				if says == "" {
-					says = answer.problem("context")
-				}
-				if says == "" || !strings.Contains(strings.ToLower(says), strings.ToLower(c.says)) {
+				says := answer.problem(field) + " " + answer.problem("context")
+				if says == " " || !strings.Contains(strings.ToLower(says), strings.ToLower(c.says)) {
 					t.Errorf("beside the field it says %q, want a word of %q", says, c.says)
 				}
 				kept, _ := answer.form("/admin/clusters")
