@@ -22,9 +22,7 @@ type statusRow struct {
 }
 
 var (
-	// A running test counts as such until its process must be dead.
-	runningSQL = fmt.Sprintf(`EXISTS (SELECT FROM connection_tests r WHERE r.cluster_id = c.id AND r.state = 'running'
-		AND r.started_at + r.deadline + interval '%d milliseconds' > now())`, testGrace.Milliseconds())
+	runningSQL = `EXISTS (SELECT FROM connection_tests r WHERE r.cluster_id = c.id AND r.state = 'running' AND ` + aliveSQL + `)`
 
 	statusColumns = clusterColumns + `, coalesce(c.test_id, 0) AS test_id, ` + runningSQL + ` AS running`
 )

@@ -19,6 +19,10 @@ const (
 	testGrace = 20 * time.Second
 )
 
+// aliveSQL is true of a running test while its process may be alive. Afterwards
+// it counts as none; the next one closes it.
+var aliveSQL = fmt.Sprintf(`started_at + deadline + interval '%d milliseconds' > now()`, testGrace.Milliseconds())
+
 type testRow struct {
 	ID            int64
 	ClusterID     string
@@ -112,8 +116,7 @@ const commitSoon = "SELECT set_config('synchronous_commit', 'off', true)"
 func closeDeadTest(ctx context.Context, tx pgx.Tx, clusterID string) error {
 	row, err := one[testRow](ctx, tx, `
 		SELECT `+testColumns+` FROM connection_tests t
-		WHERE cluster_id = $1 AND state = 'running' AND started_at + deadline + $2::interval < now() FOR UPDATE`,
-		clusterID, testGrace)
+		WHERE cluster_id = $1 AND state = 'running' AND NOT `+aliveSQL+` FOR UPDATE`, clusterID)
 	if absent(err) {
 		return nil
 	}
@@ -231,11 +234,12 @@ func queueTest(batch *pgx.Batch, t fleet.ConnectionTest) {
 	})
 }
 
-// Tests returns the newest tests of a cluster, a running one included, without
-// permissions. limit 0 = 50.
+// Tests returns the newest tests of a cluster, a running one included unless its
+// process must be dead, without permissions. limit 0 = 50.
 func (db *DB) Tests(ctx context.Context, clusterID string, limit int) ([]fleet.ConnectionTest, error) {
 	rows, err := many[testRow](ctx, db.pool, `
-		SELECT `+testColumnsBrief+` FROM connection_tests t WHERE cluster_id = $1 ORDER BY id DESC LIMIT $2`,
+		SELECT `+testColumnsBrief+` FROM connection_tests t
+		WHERE cluster_id = $1 AND (state <> 'running' OR `+aliveSQL+`) ORDER BY id DESC LIMIT $2`,
 		clusterID, pageLimit(limit))
 	if err != nil {
 		return nil, fmt.Errorf("postgres: tests: %w", err)
@@ -260,7 +264,7 @@ func (db *DB) Test(ctx context.Context, clusterID string, id int64) (fleet.Conne
 // RunningTest returns the test that runs for the cluster now, or nil.
 func (db *DB) RunningTest(ctx context.Context, clusterID string) (*fleet.ConnectionTest, error) {
 	row, err := one[testRow](ctx, db.pool, `
-		SELECT `+testColumns+` FROM connection_tests t WHERE cluster_id = $1 AND state = 'running'`, clusterID)
+		SELECT `+testColumns+` FROM connection_tests t WHERE cluster_id = $1 AND state = 'running' AND `+aliveSQL, clusterID)
 	if absent(err) {
 		return nil, nil
 	}
@@ -315,8 +319,7 @@ func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) (
 	due, err := many[fleet.DueTest](ctx, db.pool, `
 		SELECT c.id AS cluster_id, CASE WHEN c.test_wanted THEN c.test_wanted_by ELSE '' END AS by FROM clusters c
 		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval)
-			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running'
-				AND t.started_at + t.deadline + $2::interval > now())
-		ORDER BY c.test_wanted DESC, c.tested_at LIMIT NULLIF($3, 0)`, interval, testGrace, limit)
+			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running' AND `+aliveSQL+`)
+		ORDER BY c.test_wanted DESC, c.tested_at LIMIT NULLIF($2, 0)`, interval, limit)
 	return due, wrap("due tests", err)
 }
