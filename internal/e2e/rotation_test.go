@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	authorization "k8s.io/api/authorization/v1"
 	rbac "k8s.io/api/rbac/v1"
@@ -141,4 +142,27 @@ func TestTheOldCredentialStaysUnlessTheNewOnePasses(t *testing.T) {
 		t.Errorf("the credential is %s %s", form["credential_mode"], form["kubeconfig_path"])
 	}
 	pl.deploy(t, nil)
+}
+
+// One rotates when a cluster hangs, and then its tests take as long as they may.
+func TestARotationWaitsForTheTestThatRuns(t *testing.T) {
+	t.Parallel()
+	p := timely(t)
+	proxy, through := clustertest.ThroughProxy(t, simulated.kubeconfig(t))
+	pl := p.stake(t, simulated, through, nil)
+	pl.test(t, "ok")
+	proxy.BlackHole()
+	expect(t, pl.post(t, pl.path("/test"), nil), http.StatusSeeOther)
+	if state := pl.testState(t); state != "running" {
+		t.Fatalf("the test is %s", state)
+	}
+	asked := time.Now()
+	form := fields{"credential_mode": "encrypted", "kubeconfig": string(simulated.kubeconfig(t))}
+	expect(t, pl.post(t, pl.path("/credential"), form), http.StatusSeeOther)
+	if took := time.Since(asked); took > testDeadline+slack {
+		t.Errorf("it took %s", took)
+	}
+	if state := pl.testState(t); state != "ok" {
+		t.Errorf("rotated, and %s", state)
+	}
 }

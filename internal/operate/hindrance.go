@@ -27,6 +27,16 @@ const (
 // errReplaced is why a credential that was refused is not the end.
 var errReplaced = errors.New("its credential was replaced meanwhile")
 
+// ofCredential reports whether a failure is one that another credential may not
+// meet.
+func ofCredential(failure *fleet.Failure) bool {
+	switch failure.Reason {
+	case fleet.ReasonUnauthorized, fleet.ReasonForbidden, fleet.ReasonAnotherCluster:
+		return true
+	}
+	return false
+}
+
 // replaced reports whether the cluster has another credential than the one that
 // the work began with.
 func (r *run) replaced(ctx context.Context) bool {

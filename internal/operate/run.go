@@ -111,7 +111,7 @@ func (r *run) work(ctx context.Context) (time.Duration, error) {
 			}
 			request.Pinned = fleet.ClusterIdentity{} // compared; once for a hold is enough
 			r.refused, r.said = time.Time{}, nil
-		case errors.As(err, &failed) && failed.Reason == fleet.ReasonUnauthorized && r.replaced(ctx):
+		case errors.As(err, &failed) && ofCredential(failed) && r.replaced(ctx):
 			return r.retry(ctx, step, errReplaced, result)
 		case errors.As(err, &failed) && r.mayPass(failed):
 			if err := r.askAgain(ctx, step, failed, result); err != nil {

@@ -8,8 +8,15 @@ import (
 	"portolan/internal/fleet"
 )
 
-// maxTrial bounds the test of a new credential: a person waits for its end.
-const maxTrial = 25 * time.Second
+const (
+	// maxTrial bounds the test of a new credential: a person waits for its end.
+	maxTrial = 25 * time.Second
+	// maxTrialWait bounds the wait for another test of the cluster before it,
+	// which may take as long as tests do.
+	maxTrialWait = 30 * time.Second
+	// trialPoll is how often to look whether that one has ended.
+	trialPoll = 250 * time.Millisecond
+)
 
 // CredentialFields are the fields of a cluster's form that make up its
 // credential. Rotating changes these and no others.
@@ -23,10 +30,11 @@ var CredentialFields = []string{
 // Rotate tests the credential that the form brings, and takes it in place of
 // the present one if it passes and leads to the same cluster. Otherwise the
 // present one stays, and the Error says why. The test is returned as far as it
-// went; without Checks, none was begun.
+// went; without Checks, none was begun. One that runs is waited for: a cluster
+// that hangs is tested for long, and is one to rotate the credential of. It
+// returns within a minute.
 func (r *Registry) Rotate(ctx context.Context, actor fleet.Actor, id string, form fleet.ClusterForm) (fleet.ConnectionTest, error) {
-	// Whoever asked may hang up: what was begun is brought to its end.
-	test, err := r.rotate(context.WithoutCancel(ctx), actor, id, form)
+	test, err := r.rotate(ctx, actor, id, form)
 	if err != nil {
 		return test, r.refused(ctx, actor, "rotate", id, err)
 	}
@@ -59,22 +67,22 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 		c.CredentialHash = hashOf(raw)
 		r.describe(&c, raw)
 	}
-	known, err := r.Store.KnownIdentity(ctx, id)
-	if err != nil {
-		return test, err
-	}
 	deadline := min(r.TestDeadline, maxTrial)
 	test = pendingTest(c, fleet.TriggerPerson, actor.Email, deadline)
 	test.Trial, test.Watched = true, true
-	if !r.slots.take(true) {
-		return fleet.ConnectionTest{}, fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
-	}
-	defer r.slots.free()
-	if test.ID, err = r.Store.BeginTest(ctx, test); err != nil {
+	if err := r.beginTrial(ctx, &test); err != nil {
 		return fleet.ConnectionTest{}, err
 	}
+	defer r.slots.free()
 	r.running.Add(1)
 	defer r.running.Done()
+	// Whoever asked may hang up: what was begun is brought to its end.
+	ctx = context.WithoutCancel(ctx)
+	known, err := r.Store.KnownIdentity(ctx, id)
+	if err != nil {
+		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
+		return fleet.ConnectionTest{}, err
+	}
 	result := r.try(test, TestRequest{Cluster: c, Kubeconfig: raw, Cloud: cloud, Pinned: known, Deadline: deadline})
 	if r.ctx.Err() != nil {
 		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
@@ -93,6 +101,46 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	r.changed(id)
 	return result, nil
+}
+
+// beginTrial stores a trial as begun and takes a slot for it, once no other test
+// of the cluster runs.
+func (r *Registry) beginTrial(ctx context.Context, trial *fleet.ConnectionTest) error {
+	until := time.NewTimer(maxTrialWait)
+	defer until.Stop()
+	tick := time.NewTicker(trialPoll)
+	defer tick.Stop()
+	for {
+		if !r.slots.take(true) {
+			return fleet.Unavailable("%d tests run already, which is as many as may at a time. Try again in a moment.", r.MaxTests)
+		}
+		trial.StartedAt = time.Now()
+		id, conflict := r.Store.BeginTest(context.WithoutCancel(ctx), *trial)
+		if conflict == nil {
+			trial.ID = id
+			return nil
+		}
+		r.slots.free()
+		if fleet.CodeOf(conflict) != fleet.CodeConflict {
+			return conflict
+		}
+		for running := true; running; {
+			select {
+			case <-tick.C:
+			case <-until.C:
+				return conflict
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-r.ctx.Done():
+				return fleet.Unavailable("Portolan is shutting down; the present credential stays.")
+			}
+			status, err := r.Store.ClusterStatus(ctx, trial.ClusterID)
+			if err != nil {
+				return err
+			}
+			running = status.Running
+		}
+	}
 }
 
 // replacing is the cluster's form with the credential of another one. A mode

@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -106,6 +108,39 @@ func TestTheOldCredentialStaysUnlessTheNewOnePasses(t *testing.T) {
 	})
 	wantCode(t, err, fleet.CodeConflict)
 	unchanged("an edit meanwhile")
+}
+
+func TestARotationWaitsForTheTestThatRuns(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	b.must(b.StartTest(t.Context(), admin, "c1"))
+	b.begun()
+
+	rotated := make(chan error, 2)
+	rotate := func(ctx context.Context, kubeconfig string) {
+		go func() {
+			_, err := b.Rotate(ctx, admin, "c1", fleet.ClusterForm{"kubeconfig": kubeconfig})
+			rotated <- err
+		}()
+	}
+	gone, hangUp := context.WithCancel(t.Context())
+	rotate(gone, "of one who hangs up")
+	hangUp()
+	if err := <-rotated; !errors.Is(err, context.Canceled) {
+		t.Fatalf("hung up: %v", err)
+	}
+	rotate(t.Context(), "another")
+	b.tester.end <- fleet.TestFailed
+	if r := b.begun(); string(r.Kubeconfig) != "another" || r.Pinned.UID != "uid-1" {
+		t.Fatalf("then %q is tested, against %+v", r.Kubeconfig, r.Pinned)
+	}
+	b.tester.end <- fleet.TestOK
+	b.must(<-rotated)
+	if s := b.status("c1"); !s.IsTarget() || s.Cluster.CredentialHash != hash("another") {
+		t.Errorf("rotated: target %t (%s)", s.IsTarget(), s.WhyNotTarget())
+	}
 }
 
 func TestWhoKeepsSomethingOfAClusterHearsOfChanges(t *testing.T) {

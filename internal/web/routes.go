@@ -23,7 +23,10 @@ const (
 )
 
 // How long an answer may take. Streams have no end of their own.
-const pageTimeout = 30 * time.Second
+const (
+	pageTimeout     = 30 * time.Second
+	rotationTimeout = time.Minute // it waits for a connection test, or two
+)
 
 // handler answers a request, or returns why it cannot.
 type handler func(w http.ResponseWriter, r *http.Request) error
@@ -86,7 +89,7 @@ func (s *Server) routes() http.Handler {
 	get("/admin/clusters/{id}/edit", s.editCluster)
 	post("/admin/clusters/{id}/test", smallBody, s.testCluster)
 	get("/admin/clusters/{id}/credential", s.showCredential)
-	post("/admin/clusters/{id}/credential", clusterBody, s.rotateCredential)
+	r.Post("/admin/clusters/{id}/credential", s.guard("POST /admin/clusters/{id}/credential", clusterBody, rotationTimeout, s.rotateCredential))
 	post("/admin/clusters/{id}/enable", smallBody, s.setClusterEnabled(true))
 	post("/admin/clusters/{id}/disable", smallBody, s.setClusterEnabled(false))
 	get("/admin/clusters/{id}/delete", s.askDeleteCluster)
