@@ -66,8 +66,8 @@ type compose struct {
 	calls []string
 }
 
-// runs runs lines of a shell, and serves what they ask of `docker compose`.
-func (c *compose) runs(lines string) string {
+// shell runs lines of a shell, and serves what they ask of `docker compose`.
+func (c *compose) shell(lines string) string {
 	c.Helper()
 	type call struct {
 		words string
@@ -208,10 +208,8 @@ func TestTheComposeDeploymentIsBackedUpAsREADMESays(t *testing.T) {
 	}
 	c.register(before, "harbour")
 
-	if out, err := c.installation.runs("", "backup", filepath.Join(c.dir, "own.backup")); err != nil {
-		t.Fatal(err, out)
-	}
-	c.runs(blocks[0])
+	c.says("wrote", "", "backup", filepath.Join(c.dir, "own.backup"))
+	c.shell(blocks[0])
 	file := filepath.Join(c.dir, "portolan-2026-01-31.backup")
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info, err)
@@ -222,7 +220,7 @@ func TestTheComposeDeploymentIsBackedUpAsREADMESays(t *testing.T) {
 	const later, laterPassword = "ben@example.com", "the only password of Ben"
 	c.says("created", laterPassword+"\n", "user", "create", later)
 
-	said := c.runs(blocks[1])
+	said := c.shell(blocks[1])
 	if want := []string{"stop web worker", "up --detach --wait postgres", "up --detach"}; !slices.Equal(c.calls, want) {
 		t.Errorf("docker compose did %q, want %q", c.calls, want)
 	}
