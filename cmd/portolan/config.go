@@ -79,6 +79,9 @@ func prefixes(name string, texts []string) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %q is not a CIDR such as 10.0.0.0/8", name, text)
 		}
+		if p.Addr().Is4In6() { // addresses are compared as IPv4, which it would never match
+			return nil, fmt.Errorf("%s: write %q as IPv4, such as 10.0.0.0/8", name, text)
+		}
 		out = append(out, p.Masked())
 	}
 	return out, nil
