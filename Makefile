@@ -37,7 +37,7 @@ fuzz: ## Feed the readers of hostile input for 30 s each
 bench: ## Measure Portolan against what people would use instead
 	@.ci/packages test
 	@$(MAKE) --no-print-directory devcluster portolan
-	@CGO_ENABLED=0 exec .ci/apart go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./internal/e2e
+	@CGO_ENABLED=0 exec .ci/apart go test -run '^$$' -bench . -benchtime 1x -timeout 45m ./internal/e2e
 
 .PHONY: lint
 lint: $(LINTER) ## Look for mistakes, and for imports against the rule
