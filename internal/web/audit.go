@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,14 +118,14 @@ func auditRow(e fleet.AuditEntry) views.AuditRow {
 	return row
 }
 
+// formula is what spreadsheets calculate at the start of a cell (OWASP, CSV
+// Injection). Those of many countries part cells at a semicolon, whatever the
+// quotes around it.
+var formula = regexp.MustCompile(`(^|[;\t\r\n])([\s"]*[=+@-])`)
+
 // auditCell is a field of a CSV file in a form that no spreadsheet takes for a
-// formula (OWASP, CSV Injection): most of the texts were typed by strangers.
-func auditCell(text string) string {
-	if text != "" && strings.ContainsRune("=+-@\t\r\n", rune(text[0])) {
-		return "'" + text
-	}
-	return text
-}
+// formula: most of the texts were typed by strangers.
+func auditCell(text string) string { return formula.ReplaceAllString(text, "$1'$2") }
 
 var auditHeader = []string{"time", "actor", "action", "target", "outcome", "reason", "address", "times", "changes"}
 
