@@ -135,6 +135,28 @@ func TestWhatIsNoAnswerIsNotPutDownToTheApplication(t *testing.T) {
 }
 
 // Not parallel: the environment is the whole process's.
+func TestWhatIsNoAnswerIsNotPutDownToTheServiceAccount(t *testing.T) {
+	key := cloudtest.NewGoogle(t, time.Hour).KeyJSON
+	file := filepath.Join(t.TempDir(), "key.json")
+	if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
+	for name, way := range noAnswers(t) {
+		for whose, cred := range map[string]fleet.CloudCredential{
+			"the sealed service account ":             {Cloud: fleet.CloudGoogle, GCPServiceAccount: key},
+			"Portolan's own Google Cloud credentials": {},
+		} {
+			shown := fails(t, cloud.Stanza{Command: "gke-gcloud-auth-plugin"}, cred, cloud.Options{HTTP: &http.Client{Transport: way.way}})
+			if !strings.HasPrefix(shown.Message, "No GKE token could be made from "+whose) || !strings.Contains(shown.Message, way.says) ||
+				!strings.Contains(shown.Remedy, way.remedy) {
+				t.Errorf("%s: %q, %q", name, shown.Message, shown.Remedy)
+			}
+		}
+	}
+}
+
+// Not parallel: the environment is the whole process's.
 func TestOnlyWhatWasNotFoundIsSaidToBeMissing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "aws")
 	if err := os.WriteFile(file+".pod", []byte("token.of.the-pod"), 0o600); err != nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -105,9 +107,10 @@ func sealedGoogle(key fleet.ServiceAccountKey, o Options) maker {
 		TokenURL: cmp.Or(o.GoogleTokens, google.JWTTokenURL),
 	}
 	return func(ctx context.Context) (Token, error) {
-		made, err := config.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, o.client())).Token()
+		way := &lastWay{on: o.client()}
+		made, err := config.TokenSource(way.in(ctx)).Token()
 		if err != nil {
-			return Token{}, googleFailure(err, "the sealed service account "+key.ClientEmail)
+			return Token{}, way.failure(err, "the sealed service account "+key.ClientEmail)
 		}
 		return Token{Value: made.AccessToken, Expires: made.Expiry}, nil
 	}
@@ -118,20 +121,46 @@ func sealedGoogle(key fleet.ServiceAccountKey, o Options) maker {
 // last seconds.
 func ambientGoogle(o Options) maker {
 	return func(ctx context.Context) (Token, error) {
-		creds, err := google.FindDefaultCredentials(context.WithValue(ctx, oauth2.HTTPClient, o.client()), gkeScopes...)
+		way := &lastWay{on: o.client()}
+		creds, err := google.FindDefaultCredentials(way.in(ctx), gkeScopes...)
 		if err != nil {
 			return Token{}, failure(err, "Seal a service account key with the cluster, or give Portolan application default credentials (GOOGLE_APPLICATION_CREDENTIALS, or the service account of its machine or pod).",
 				"No GKE token could be made: no Google Cloud credentials were found.")
 		}
 		made, err := creds.TokenSource.Token()
 		if err != nil {
-			return Token{}, googleFailure(err, "Portolan's own Google Cloud credentials")
+			return Token{}, way.failure(err, "Portolan's own Google Cloud credentials")
 		}
 		return Token{Value: made.AccessToken, Expires: made.Expiry}, nil
 	}
 }
 
-func googleFailure(err error, whose string) error {
+// lastWay keeps why a client's last request had no answer: of that, the library
+// that makes tokens from keys gives out only the text.
+type lastWay struct {
+	on    *http.Client
+	asked bool
+	err   error
+}
+
+// in returns a context in which the libraries of Google ask by way of w.
+func (w *lastWay) in(ctx context.Context) context.Context {
+	client := *w.on
+	client.Transport = w
+	return context.WithValue(ctx, oauth2.HTTPClient, &client)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *lastWay) RoundTrip(r *http.Request) (*http.Response, error) {
+	w.asked, w.err = true, nil
+	resp, err := cmp.Or(w.on.Transport, http.DefaultTransport).RoundTrip(r)
+	if err != nil {
+		w.err = &url.Error{Op: r.Method, URL: r.URL.Redacted(), Err: err}
+	}
+	return resp, err
+}
+
+func (w *lastWay) failure(err error, whose string) error {
 	doing := "No GKE token could be made from " + whose
 	var answer *oauth2.RetrieveError
 	if errors.As(err, &answer) {
@@ -139,18 +168,18 @@ func googleFailure(err error, whose string) error {
 			Error       string `json:"error"`
 			Description string `json:"error_description"`
 		}
-		words := "no reason"
-		switch {
-		case json.Unmarshal(answer.Body, &body) == nil && body.Error != "":
-			words = said(body.Error + ": " + body.Description)
-		case answer.Response != nil:
-			words = answer.Response.Status
+		if json.Unmarshal(answer.Body, &body) == nil && body.Error != "" {
+			return failure(err, "Check in IAM that the service account and its key exist and are not disabled; make a new key if not. The clock of Portolan's machine must be right, too.",
+				doing+". Google says: "+said(body.Error+": "+body.Description)+".")
 		}
-		return failure(err, "Check in IAM that the service account and its key exist and are not disabled; make a new key if not. The clock of Portolan's machine must be right, too.",
-			doing+". Google says: "+words+".")
+		return failure(err, egressRemedy, doing+": an answer that cannot be read ("+said(answer.Response.Status)+").")
 	}
-	if why, remedy := unanswered(err); why != "" {
+	why, remedy := unanswered(errors.Join(err, w.err))
+	switch {
+	case why != "":
 		return failure(err, remedy, doing+": "+why+".")
+	case w.asked:
+		return failure(err, egressRemedy, doing+": an answer that cannot be read.")
 	}
 	return failure(err, egressRemedy, doing+".")
 }
