@@ -17,7 +17,7 @@ import (
 const (
 	maxObject = 8 << 20  // bytes of one object, or of one event of a watch
 	maxParts  = 250_000  // members and elements of one; what is 3 bytes there may take 100 here
-	maxKept   = 48 << 20 // bytes that a list takes once it is decoded; 10,000 pods take about 20 MiB
+	maxKept   = 48 << 20 // bytes that a list takes once it is decoded, and the events of a watch; 10,000 pods take about 20 MiB
 	maxText   = 4_000    // bytes of one text, such as a condition's message
 	maxTexts  = 128      // elements of one list within an object, such as its conditions
 )

@@ -192,8 +192,9 @@ const (
 )
 
 // Watch calls see for every change after version, until ctx ends, see returns
-// an error, or the stream does: nil when the API server closed it in order,
-// ErrExpired when it must begin with a new list.
+// an error, or the stream does: nil when the API server closed it in order, or
+// when it has brought as much as one list may; ErrExpired when it must begin with
+// a new list, which nil is answered with, too.
 func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Query, version string, see func(Change, *T) error) error {
 	req := q.on(r.REST(a).Get().Namespace(namespace).Resource(r.Plural)).
 		Param("watch", "true").Param("allowWatchBookmarks", "true").Param("resourceVersion", version)
@@ -207,7 +208,8 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 	defer body.Close()
 	meter := NewMeter(body)
 	decoder := json.NewDecoder(meter)
-	for {
+	kept := 0 // at most: an object that changes is counted each time
+	for kept < maxKept {
 		meter.next()
 		var event struct {
 			Type   Change          `json:"type"`
@@ -233,11 +235,13 @@ func Watch[T any](ctx context.Context, a *API, r Resource, namespace string, q Q
 		if err := json.Unmarshal(event.Object, object); err != nil {
 			return decoding("watch of "+r.Plural, err)
 		}
-		ClipAll(object)
+		v := reflect.ValueOf(object).Elem()
+		kept += int(v.Type().Size()) + clip(v)
 		if err := see(event.Type, object); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 func expired(err error) error {

@@ -3,6 +3,7 @@ package live
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -50,5 +51,24 @@ func TestAnEventWithoutEndBreaksTheWatch(t *testing.T) {
 	})
 	if err := watch(endless); !errors.Is(err, errLarge) {
 		t.Errorf("one event without end: %v", err)
+	}
+}
+
+// What is kept of a watch would grow with it, was it not begun anew now and then
+// by a list, which is bounded.
+func TestAWatchWithoutEndIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	reason := strings.Repeat("x", maxText)
+	endless := watched(t, func(w io.Writer) {
+		for i := 0; ; i++ {
+			if _, err := fmt.Fprintf(w, `{"type":"ADDED","object":{"metadata":{"name":"p","uid":"%d"},"status":{"reason":"%s"}}}`, i, reason); err != nil {
+				return
+			}
+		}
+	})
+	seen := 0
+	see := func(Change, *Pod) error { seen++; return nil }
+	if err := Watch(t.Context(), endless, Pods, "a", Query{}, "1", see); err != nil || seen < maxKept/maxText/2 || seen > maxKept/maxText {
+		t.Errorf("%d pods seen, %v", seen, err)
 	}
 }
