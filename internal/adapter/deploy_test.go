@@ -356,20 +356,6 @@ func TestB11_ServicePerExposureMode(t *testing.T) {
 	})
 }
 
-// previews are what a preview says, by Kind/name.
-func (w *world) previews(wl *fleet.Workload, spec *fleet.Spec) map[string]fleet.ObjectPreview {
-	w.t.Helper()
-	list, err := w.adapter.Preview(w.t.Context(), fleet.StepRequest{Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	out := map[string]fleet.ObjectPreview{}
-	for _, p := range list {
-		out[p.Kind+"/"+p.Name] = p
-	}
-	return out
-}
-
 // apply runs only the step that applies the objects, as an update does.
 func (w *world) apply(wl *fleet.Workload, spec *fleet.Spec) *story {
 	w.t.Helper()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -150,10 +151,23 @@ func (j *job) dryRun(ctx context.Context, o object, seen *present) (action strin
 		return previewConfigure, err
 	}
 	after, err := parsePresent(raw)
-	if err != nil || after.ResourceVersion != seen.ResourceVersion || after.Generation != seen.Generation {
+	if err != nil || after.Generation != seen.Generation || !equality.Semantic.DeepEqual(after.applied(), seen.applied()) {
 		return previewConfigure, err
 	}
 	return previewUnchanged, nil
+}
+
+// applied is what the API server keeps of our own last apply. Of an apply that
+// changes nothing it keeps the time of the one before, also in a dry run, which
+// does not tell by a resource version.
+// https://kubernetes.io/docs/reference/using-api/server-side-apply/
+func (p *present) applied() (entry metav1.ManagedFieldsEntry) {
+	for _, m := range p.managed {
+		if m.Manager == live.Manager && m.Operation == metav1.ManagedFieldsOperationApply && m.Subresource == "" {
+			entry = m
+		}
+	}
+	return entry
 }
 
 // masked returns the object without the values of a Secret.
