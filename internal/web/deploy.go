@@ -86,11 +86,7 @@ func (s *Server) previewDeploy(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) deployPage(w http.ResponseWriter, r *http.Request, status int, v views.Deploy) error {
 	v.Form.Notes = v.Notes
-	chosen := v.Form.Get("target")
-	if len(v.Targets) == 1 {
-		chosen = v.Targets[0].Value
-	}
-	choose(v.Form.Notes, chosen)
+	choose(v.Form.Notes, v.Chosen())
 	return s.render(w, r, status, "Deploy", func(p views.Page) templ.Component { return views.DeployPage(p, v) })
 }
 

@@ -262,7 +262,16 @@ func TestADeployFormOutlivesItsTarget(t *testing.T) {
 	expect("the last one has left", http.StatusConflict, "k8s:one", `id="e-target"`, "not a target now: disabled", `type="hidden" name="target" value="k8s:one"`)
 	expect("none chosen", http.StatusServiceUnavailable, "", "deploy requires Kubernetes")
 	b.target(admin, "two")
-	expect("another is left", http.StatusConflict, "k8s:one", `id="e-target"`, "not a target now: disabled", `data-target="k8s:two"`)
+	expect("another is left", http.StatusConflict, "k8s:one", `id="e-target"`, "not a target now: disabled", `name="target" value="k8s:two" required`)
+	// Nobody has chosen that one, to which the form would go when it is sent again.
+	for page, a := range map[string]answer{"sent": operator.post("/deploy", form), "a link": operator.get("/deploy?target=k8s:one")} {
+		if strings.Contains(a.body, `value="k8s:two" checked`) {
+			t.Errorf("%s: another target is chosen", page)
+		}
+	}
+	if a := operator.get("/deploy"); !strings.Contains(a.body, `value="k8s:two" checked`) {
+		t.Error("the only target is not chosen")
+	}
 }
 
 func TestDeployFormComesBack(t *testing.T) {
