@@ -114,14 +114,6 @@ func (j *job) remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range all {
-		// Last, and not for a redeploy: while the workload may go on, they are its own.
-		if f.Resource == live.Claims && j.keepsClaims() && j.Operation.Verb == fleet.VerbDelete {
-			if err := j.keep(ctx, &f.Meta); err != nil {
-				return err
-			}
-		}
-	}
 	if count == 0 {
 		j.done("nothing was left to delete")
 		return nil
@@ -191,6 +183,9 @@ func (j *job) gone(ctx context.Context) error {
 			return false, err
 		}
 		if len(left) == 0 {
+			if err := j.leaveClaims(ctx); err != nil {
+				return false, err
+			}
 			j.done("nothing is left")
 			return true, nil
 		}

@@ -254,6 +254,31 @@ func TestB16_RedeployMakesOneNewDeploymentAndDeleteLeavesNothing(t *testing.T) {
 	})
 }
 
+// A delete that is to keep the volumes and does not come to its end leaves the
+// workload what it has: the next delete may take them away.
+func TestB16_VolumesAreTheWorkloadsUntilItIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "k3s", "kwok")
+	claims := w.look.CoreV1().PersistentVolumeClaims(w.cluster.Namespace)
+	wl, spec := w.demo("web")
+	spec.Volumes = []fleet.Volume{{Name: "data", MountPath: "/data", Size: "1Gi"}}
+	w.must(fleet.VerbDeploy, wl, spec, fleet.Params{})
+	begun := newOperation(fleet.VerbDelete, wl, fleet.Params{KeepVolumes: true})
+	begun.Steps = begun.Steps[:slices.IndexFunc(begun.Steps, func(s fleet.Step) bool { return s.Name == fleet.StepGone })]
+	if s := w.drive(begun, wl, spec, nil); s.err != nil || !s.says("PersistentVolumeClaim/web-data kept") {
+		t.Fatalf("%v: %v", s.err, s.events)
+	}
+	if s := w.must(fleet.VerbRedeploy, wl, spec, fleet.Params{}); s.says("an earlier workload") {
+		t.Errorf("a redeploy after that says %v", s.events)
+	}
+	if s := w.drive(begun, wl, spec, nil); s.err != nil {
+		t.Fatal(s.err)
+	}
+	w.must(fleet.VerbDelete, wl, spec, fleet.Params{})
+	_, err := claims.Get(t.Context(), "web-data", metav1.GetOptions{})
+	absent(t, "PersistentVolumeClaim/web-data", err)
+}
+
 func TestB16_AForbiddenDeleteFailsNamingTheObject(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "k3s", "kwok")

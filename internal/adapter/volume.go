@@ -36,6 +36,24 @@ func (b *blueprint) claims() []object {
 	return out
 }
 
+// leaveClaims lets go of the claims that a delete keeps, when all else is gone:
+// until then the workload may go on, and they are its own.
+func (j *job) leaveClaims(ctx context.Context) error {
+	if j.Operation.Verb != fleet.VerbDelete || !j.keepsClaims() {
+		return nil
+	}
+	claims, err := j.owned(ctx, []live.Resource{live.Claims})
+	if err != nil {
+		return err
+	}
+	for _, f := range claims {
+		if err := j.keep(ctx, &f.Meta); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // keep marks a claim whose workload is deleted without it: it is nobody's now, and
 // the next workload of that name may take it up.
 func (j *job) keep(ctx context.Context, seen *live.Meta) error {
