@@ -58,6 +58,7 @@ func (r *run) replaced(ctx context.Context) bool {
 type asking struct {
 	mu    sync.Mutex
 	began map[string]asked // by operation
+	last  time.Time        // of all questions
 }
 
 func newAsking() *asking { return &asking{began: map[string]asked{}} }
@@ -68,7 +69,9 @@ type asked struct {
 }
 
 // askedNoMore is how long after the last question the asking is over. A question
-// may take half a minute to fail, and the next one comes a snooze later.
+// may take half a minute to fail, and the next one comes a snooze later. Where the
+// workers have more operations than they get through in that time, it is what a
+// longer pause between the questions for one of them counts.
 const askedNoMore = time.Minute
 
 // since returns when the asking for a step began, which is now if it had not, or
@@ -77,16 +80,25 @@ func (a *asking) since(operation string, step fleet.StepName) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
-	// By the time of day, which goes on while a machine sleeps.
-	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return now.Round(0).Sub(before.last.Round(0)) > askedNoMore })
+	if paused(a.last, now) > askedNoMore {
+		clear(a.began)
+	}
+	a.last = now
+	maps.DeleteFunc(a.began, func(_ string, before asked) bool { return paused(before.last, now) > askedAtMost })
 	question, ok := a.began[operation]
 	if !ok || question.step != step {
 		question = asked{step: step, first: now}
+	} else if pause := now.Sub(question.last); pause > askedNoMore {
+		question.first = question.first.Add(pause - askedNoMore)
 	}
 	question.last = now
 	a.began[operation] = question
 	return question.first
 }
+
+// paused is the time from one question to the next by the time of day, which goes
+// on while a machine sleeps.
+func paused(before, now time.Time) time.Duration { return now.Round(0).Sub(before.Round(0)) }
 
 // hindered returns for how long a step has been hindered, and whether that is the
 // end of it. One that waits for the cluster has all of its deadline, and still
