@@ -75,6 +75,22 @@ func (db *DB) EverUp(ctx context.Context, workloadID string) (bool, error) {
 	return up, nil
 }
 
+// VolumeNames returns the names of the volumes of all releases of a workload: one
+// that a release does not use any more is still there.
+func (db *DB) VolumeNames(ctx context.Context, workloadID string) ([]string, error) {
+	rows, err := db.pool.Query(ctx, `
+		SELECT DISTINCT volume->>'name' AS name FROM releases r, jsonb_array_elements(r.spec->'volumes') AS volume
+		WHERE r.workload_id = $1 ORDER BY name`, workloadID)
+	if err != nil {
+		return nil, fmt.Errorf("postgres: volume names: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil && !absent(err) {
+		return nil, fmt.Errorf("postgres: volume names: %w", err)
+	}
+	return names, nil
+}
+
 // Releases returns the newest 50 releases of a workload, without secrets, each
 // with the latest operation that brings it up.
 func (db *DB) Releases(ctx context.Context, workloadID string) ([]fleet.ReleaseRow, error) {

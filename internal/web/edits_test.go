@@ -258,3 +258,31 @@ func TestAWorkloadsPageShowsTheNewestEvents(t *testing.T) {
 }
 
 var tag = regexp.MustCompile(`(?s)<[^>]*>`)
+
+// TestADeletionAsksForVolumesThatNoReleaseUsesNow: an edit that drops a volume
+// leaves it in the cluster, and a deletion takes it away unless it is kept.
+func TestADeletionAsksForVolumesThatNoReleaseUsesNow(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, _ := b.deployed(operator, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	asks := func(volume bool) {
+		t.Helper()
+		for _, path := range []string{"/workloads/" + id, "/workloads/" + id + "/delete"} {
+			page := operator.get(path).body
+			if strings.Contains(page, `name="keep_volumes"`) != volume || strings.Contains(page, "<code>web-data</code>") != volume {
+				t.Errorf("%s asks for the volume: %t", path, !volume)
+			}
+		}
+	}
+	asks(false)
+	for _, volumes := range []string{"data=/data 1Gi", "none"} {
+		if a := operator.post("/workloads/"+id+"/update", shown(operator.get("/workloads/"+id+"/edit").body).but("volumes", volumes)); a.status != http.StatusSeeOther {
+			t.Fatalf("%d\n%s", a.status, a.body)
+		}
+		b.ended(id, fleet.OperationSucceeded, 1)
+		asks(true)
+	}
+}

@@ -43,6 +43,8 @@ type Reads interface {
 	Release(ctx context.Context, workloadID string, number int) (fleet.Release, error)
 	// Releases returns the newest releases of a workload.
 	Releases(ctx context.Context, workloadID string) ([]fleet.ReleaseRow, error)
+	// VolumeNames returns the names of the volumes of all releases of a workload.
+	VolumeNames(ctx context.Context, workloadID string) ([]string, error)
 
 	// ListUsers returns one page of users by e-mail address.
 	ListUsers(ctx context.Context, f fleet.UserFilter) (fleet.Page[fleet.UserRow], error)

@@ -17,9 +17,10 @@ type history struct {
 	operation string
 	state     fleet.OperationState
 
-	rows []fleet.ReleaseRow // newest first, their specs without files
-	says []string           // of each, what changed
-	spec []views.Fact       // of the wanted one
+	rows    []fleet.ReleaseRow // newest first, their specs without files
+	says    []string           // of each, what changed
+	spec    []views.Fact       // of the wanted one
+	volumes []string           // of any of them
 }
 
 // readHistory brings h up to the state of a workload.
@@ -33,6 +34,9 @@ func (s *Server) readHistory(ctx context.Context, h *history, state fleet.Worklo
 	}
 	var err error
 	if now.rows, err = s.Reads.Releases(ctx, state.Workload.ID); err != nil {
+		return err
+	}
+	if now.volumes, err = s.Reads.VolumeNames(ctx, state.Workload.ID); err != nil {
 		return err
 	}
 	var after []views.Fact // of the release before in the list, which is the next one

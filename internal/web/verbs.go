@@ -50,12 +50,12 @@ func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, status int, 
 	if err != nil {
 		return err
 	}
-	release, err := s.Reads.Release(r.Context(), state.Workload.ID, state.Workload.Release)
+	volumes, err := s.Reads.VolumeNames(r.Context(), state.Workload.ID)
 	if err != nil {
 		return err
 	}
 	wl := &state.Workload
-	v := views.WorkloadDelete{Delete: deleteConfirm(wl, release.Spec)}
+	v := views.WorkloadDelete{Delete: deleteConfirm(wl, volumes)}
 	if err := situation.Allows(fleet.VerbDelete); err != nil {
 		f := s.failure(r, err)
 		v.Delete.Blocked = &f

@@ -70,8 +70,8 @@ func (s *Server) workloadView(ctx context.Context, id string, role fleet.Role, k
 	}
 	if spec, ok := known.wanted(); ok {
 		v.Image, v.Spec = spec.Image, known.spec
-		v.Delete = deleteConfirm(wl, spec)
 	}
+	v.Delete = deleteConfirm(wl, known.volumes)
 	observed(&v, state.Observation)
 	v.Logs = logPane(wl, state.Observation, logChoice{tail: defaultTail})
 	if state.Operation != nil {
@@ -232,14 +232,16 @@ func happenings(events []fleet.Event) []views.Event {
 	return out
 }
 
-func deleteConfirm(w *fleet.Workload, spec fleet.Spec) views.Confirm {
+// deleteConfirm asks before a deletion. It takes away also the volumes that the
+// present release does not use.
+func deleteConfirm(w *fleet.Workload, volumes []string) views.Confirm {
 	c := views.Confirm{
 		Title:  "Delete " + w.Name,
 		Says:   []string{"This deletes every object of " + w.Name + " in the namespace " + w.Namespace + " on " + w.Target() + "."},
 		Action: "/workloads/" + w.ID + "/delete", Word: w.Name, Submit: "Delete workload", Back: "/workloads/" + w.ID,
 	}
-	for _, volume := range spec.Volumes {
-		c.Volumes = append(c.Volumes, w.Name+"-"+volume.Name)
+	for _, volume := range volumes {
+		c.Volumes = append(c.Volumes, w.Name+"-"+volume)
 	}
 	return c
 }
