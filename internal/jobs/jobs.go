@@ -132,9 +132,19 @@ func New(pool *pgxpool.Pool, o Options) (*Queue, error) {
 }
 
 // Enqueue inserts the job for an operation and its token in the transaction
-// that makes it due.
+// that makes it due, unless one is due already and only waits its turn: a queue
+// that is long would become longer with every sweep.
 func (q *Queue) Enqueue(ctx context.Context, tx pgx.Tx, operationID string, token int64) error {
-	_, err := q.client.InsertTx(ctx, tx, OperationArgs{OperationID: operationID, Token: token}, nil)
+	args := OperationArgs{OperationID: operationID, Token: token}
+	var waits bool
+	err := tx.QueryRow(ctx, `
+		SELECT EXISTS (
+			SELECT FROM river_job
+			WHERE state = 'available' AND queue = $1 AND priority = $2 AND scheduled_at <= now() AND kind = $3 AND args @> $4
+		)`, river.QueueDefault, river.PriorityDefault, args.Kind(), args).Scan(&waits)
+	if err == nil && !waits {
+		_, err = q.client.InsertTx(ctx, tx, args, nil)
+	}
 	if err != nil {
 		return fmt.Errorf("jobs: %w", err)
 	}

@@ -140,6 +140,59 @@ func TestAJobComesSoonAfterItsTransaction(t *testing.T) {
 	}
 }
 
+// Where the queue is long, the sweep finds its jobs late and inserts them again. That
+// must not make it longer: whatever is new would wait behind them all.
+func TestAJobThatWaitsItsTurnIsInsertedOnce(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.New(t)
+	goOn := make(chan time.Duration)
+	r := &runner{calls: make(chan call, 100), do: func(ctx context.Context, _ call) (time.Duration, error) {
+		select {
+		case again := <-goOn:
+			return again, nil
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}}
+	q, err := jobs.New(db.Pool(), jobs.Options{Runner: r, Sweeper: &sweeper{}, MaxWorkers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, q)
+	comes := func(operation string, token int64) {
+		t.Helper()
+		if c := r.next(t); c.operation != operation || c.token != token {
+			t.Fatalf("called for %+v, want %s", c, operation)
+		}
+	}
+	enqueue(t, q, db.Pool(), "busy", 1)
+	comes("busy", 1)
+	for range 3 {
+		enqueue(t, q, db.Pool(), "late", 1)
+	}
+	enqueue(t, q, db.Pool(), "late", 2) // taken over
+	enqueue(t, q, db.Pool(), "busy", 1) // it runs, and may be about to end
+	enqueue(t, q, db.Pool(), "new", 1)
+	for _, c := range []call{{operation: "late", token: 1}, {operation: "late", token: 2}, {operation: "busy", token: 1}, {operation: "new", token: 1}} {
+		goOn <- 0
+		comes(c.operation, c.token)
+	}
+	// One that comes back later may be called before.
+	goOn <- 4 * time.Second
+	enqueue(t, q, db.Pool(), "other", 1)
+	comes("other", 1)
+	enqueue(t, q, db.Pool(), "new", 1)
+	enqueue(t, q, db.Pool(), "last", 1)
+	goOn <- 0
+	comes("new", 1)
+	goOn <- 0
+	comes("last", 1)
+	goOn <- 0
+}
+
 func TestAJobOfARolledBackTransactionNeverComes(t *testing.T) {
 	t.Parallel()
 	r, q, db := setup(t, nil)
