@@ -194,7 +194,11 @@ func TestASecretIsRemovedOrMadePlain(t *testing.T) {
 	if s := save("TOKEN=plain", ""); len(s.SecretEnv) != 1 || s.SecretEnv[0] != "OTHER" || len(s.Env) != 1 {
 		t.Errorf("made plain: secrets %v, env %v", s.SecretEnv, s.Env)
 	}
-	if s := save("TOKEN=plain", "-OTHER"); len(s.SecretEnv) != 0 {
+	for _, typed := range []string{"-OTHR", "-----END PRIVATE KEY-----"} { // to go on as if nothing were wrong would keep it, or cut a value short
+		a := operator.post("/workloads/"+id+"/update", fields{"image": "demo:1", "env": "TOKEN=plain", "secret_env": typed})
+		refused(t, a, "secret_env", "line 1 has no “=”")
+	}
+	if s := save("TOKEN=plain", "- OTHER"); len(s.SecretEnv) != 0 {
 		t.Errorf("removed: secrets %v", s.SecretEnv)
 	}
 	a := operator.post("/workloads/"+id+"/update", fields{"image": "demo:1", "env": "TOKEN=plain", "secret_env": "TOKEN=s3cret"})

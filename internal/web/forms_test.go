@@ -381,6 +381,8 @@ func TestKeepSecrets(t *testing.T) {
 		{"A=new", "A=\nB=", "", "A=new\nB="},
 		{"C=more", "A=\nB=", "", "C=more\nA=\nB="},
 		{"-A", "A=\nB=", "", "B="},
+		{" - A \r\n-B", "A=\nB=", "", ""},
+		{"-C", "A=\nB=", "", "-C\nA=\nB="},
 		{"", "", "", ""},
 		{"A=x\nA=y", "A=", "", "A=x\nA=y"},
 		{"", "A=\nB=", "C=1\n A =plain", "B="},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -110,15 +111,16 @@ func (s *Server) updateWorkload(w http.ResponseWriter, r *http.Request) error {
 
 // keepSecrets adds the secrets that were not typed anew, without a value, which
 // keeps the one they have: the form never shows them, so that leaving them out
-// cannot mean to lose them. A line of a minus and a name does, and so does a name
-// that now stands in env, where everybody may read its value.
+// cannot mean to lose them. A line of a minus and the name of one does, and so does a
+// name that now stands in env, where everybody may read its value.
 func keepSecrets(typed, present, env string) string {
 	var out []string
 	named := map[string]bool{}
+	stored := secretNames(present)
 	for line := range strings.Lines(typed) {
 		line = strings.TrimRight(line, "\n")
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-"); ok && !strings.Contains(name, "=") {
-			named[name] = true
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "-"); ok && slices.Contains(stored, strings.TrimSpace(name)) {
+			named[strings.TrimSpace(name)] = true
 			continue
 		}
 		name, _, _ := strings.Cut(line, "=")
@@ -130,7 +132,7 @@ func keepSecrets(typed, present, env string) string {
 			named[strings.TrimSpace(name)] = true
 		}
 	}
-	for _, name := range secretNames(present) {
+	for _, name := range stored {
 		if !named[name] {
 			out = append(out, name+"=")
 		}
