@@ -147,7 +147,7 @@ func (o *Operator) act(ctx context.Context, actor fleet.Actor, id string, verb f
 // kubectl rollout undo, the replica count stays: what has been scaled since then
 // was scaled for a reason.
 func (o *Operator) rollback(ctx context.Context, actor fleet.Actor, w fleet.Workload, number string) (fleet.Operation, error) {
-	n, err := strconv.Atoi(strings.TrimSpace(number))
+	n, err := releaseNumber(number)
 	if err != nil || n < 1 {
 		return fleet.Operation{}, fleet.Problems{"release": "choose the release to go back to"}.Err()
 	}

@@ -49,7 +49,7 @@ func (o *Operator) outdated(ctx context.Context, form fleet.WorkloadForm, w flee
 // madeFrom returns the release of that number. One that there is not, or no
 // longer, differs from the present one in everything.
 func (o *Operator) madeFrom(ctx context.Context, number string, now fleet.Release) (fleet.Release, error) {
-	n, err := strconv.Atoi(strings.TrimSpace(number))
+	n, err := releaseNumber(number)
 	switch {
 	case number == "" || n == now.Number:
 		return now, nil
@@ -61,6 +61,12 @@ func (o *Operator) madeFrom(ctx context.Context, number string, now fleet.Releas
 		return fleet.Release{}, nil
 	}
 	return then, err
+}
+
+// releaseNumber reads a number that a form brings.
+func releaseNumber(text string) (int, error) {
+	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32)
+	return int(n), err
 }
 
 // secretsChanged notes when a secret that was typed anew has got another value

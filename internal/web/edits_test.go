@@ -99,6 +99,10 @@ func TestAnEditPutsNothingBackSilently(t *testing.T) {
 	}
 	conflict(save(edit().but("release", "99").but("image", "demo:4")), "changed image of web")
 	conflict(save(edit().but("release", "x").but("image", "demo:4")), "changed image of web")
+	conflict(save(edit().but("release", "99999999999").but("image", "demo:4")), "changed image of web")
+	if a := operator.post("/workloads/"+id+"/rollback", fields{"release": "99999999999"}); a.status != http.StatusUnprocessableEntity {
+		t.Errorf("back to a release beyond all numbers: %d", a.status)
+	}
 
 	// While theirs is being rolled out the form stays one of the release before.
 	mine = edit().but("env", "MINE=5")
