@@ -165,6 +165,13 @@ func TestAReleaseThatNeverRanIsNotShownAsRunning(t *testing.T) {
 	if strings.Contains(operator.get("/workloads/"+id).body, "is what runs") {
 		t.Error("what is as it should be is noted")
 	}
+
+	// The operations are not kept for as long as the releases.
+	b.exec(`INSERT INTO operations (id, workload_id, workload_name, cluster_id, namespace, runtime, verb, state, release, params, actor, created_at, finished_at)
+		SELECT gen_random_uuid(), workload_id, workload_name, cluster_id, namespace, runtime, 'restart', 'succeeded', 0, '{}', actor, now(), now()
+		FROM operations LIMIT 1`)
+	b.exec(`DELETE FROM operations WHERE verb <> 'restart'`)
+	expect("succeeded", "running current")
 }
 
 // TestASecretIsRemovedOrMadePlain as the form says.

@@ -151,7 +151,7 @@ func releaseViews(known *history, seen *fleet.Observation, s fleet.Situation, ro
 			Number: r.Number, Says: known.says[i], At: r.CreatedAt, By: r.CreatedBy, Image: r.Spec.Image, State: string(r.Latest.State),
 			Current: r.Number == w.Release, Rollback: back && r.Succeeded && r.Number != w.Release,
 		}
-		if r.Succeeded && r.Latest.State.Finished() {
+		if busy := r.Latest.State == fleet.OperationQueued || r.Latest.State == fleet.OperationRunning; r.Succeeded && !busy {
 			v.State = string(fleet.OperationSucceeded) // by a later redeploy, it may be
 			v.Runs = seen != nil && seen.Exists && seen.Desired > 0 && seen.Release == r.Number
 		}
