@@ -43,7 +43,8 @@ type Confirm struct {
 	Word    string // what has to be typed
 	Submit  string // text of the button
 	Back    string // address of the link that gives it up
-	Volumes []string
+	Volumes []string // that are deleted unless they are kept
+	Tells   bool     // the form sends the Volumes that it shows
 	Form    ui.Form
 	Blocked *Failure // why it is not possible; the form is then not shown
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -132,6 +133,9 @@ func (o *Operator) act(ctx context.Context, actor fleet.Actor, id string, verb f
 		if err := confirmed(w, form); err != nil {
 			return fleet.Operation{}, err
 		}
+		if err := o.unasked(ctx, w, form); err != nil {
+			return fleet.Operation{}, err
+		}
 		return o.begin(ctx, actor, w, verb, fleet.Params{KeepVolumes: form["keep_volumes"] != ""}, nil, nil)
 	case fleet.VerbForget:
 		if err := confirmed(w, form); err != nil {
@@ -229,6 +233,26 @@ func (o *Operator) allowed(ctx context.Context, id string, verb fleet.Verb) (fle
 		return state, err
 	}
 	return state, situation.Allows(verb)
+}
+
+// unasked refuses to delete volumes that the form has not asked about: its page may
+// be older than they are. The field volumes says which it has; without it all are
+// taken to be meant.
+func (o *Operator) unasked(ctx context.Context, w fleet.Workload, form fleet.WorkloadForm) error {
+	asked, says := form["volumes"]
+	if !says || form["keep_volumes"] != "" {
+		return nil
+	}
+	names, err := o.Store.VolumeNames(ctx, w.ID)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.Contains(strings.Fields(asked), w.Name+"-"+name) {
+			return fleet.Problems{"keep_volumes": fmt.Sprintf("%s-%s was not among the volumes that you were asked about: say again whether to keep them", w.Name, name)}.Err()
+		}
+	}
+	return nil
 }
 
 func confirmed(w fleet.Workload, form fleet.WorkloadForm) error {

@@ -42,6 +42,8 @@ type Store interface {
 	Release(ctx context.Context, workloadID string, number int) (fleet.Release, error)
 	// EverUp reports whether any release of a workload has been up.
 	EverUp(ctx context.Context, workloadID string) (bool, error)
+	// VolumeNames returns the names of the volumes of all releases of a workload.
+	VolumeNames(ctx context.Context, workloadID string) ([]string, error)
 	// Cluster returns a cluster; CodeNotFound.
 	Cluster(ctx context.Context, clusterID string) (fleet.Cluster, error)
 	// ClusterStatus returns a cluster with its latest test; CodeNotFound.

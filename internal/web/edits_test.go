@@ -293,6 +293,7 @@ func TestADeletionAsksForVolumesThatNoReleaseUsesNow(t *testing.T) {
 		}
 	}
 	asks(false)
+	older := fields{"confirm": "web", "volumes": deletion(operator.get("/workloads/" + id).body)}
 	for _, volumes := range []string{"data=/data 1Gi", "none"} {
 		if a := operator.post("/workloads/"+id+"/update", shown(operator.get("/workloads/"+id+"/edit").body).but("volumes", volumes)); a.status != http.StatusSeeOther {
 			t.Fatalf("%d\n%s", a.status, a.body)
@@ -300,4 +301,23 @@ func TestADeletionAsksForVolumesThatNoReleaseUsesNow(t *testing.T) {
 		b.ended(id, fleet.OperationSucceeded, 1)
 		asks(true)
 	}
+
+	// The dialog of a page that was opened before there was one does not ask.
+	a := operator.post("/workloads/"+id+"/delete", older)
+	if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "web-data was not among the volumes that you were asked about") {
+		t.Errorf("it is not asked about: %d\n%s", a.status, a.body)
+	}
+	asks(true)
+	if a := operator.post("/workloads/"+id+"/delete", fields{"confirm": "web", "volumes": deletion(a.body)}); a.status != http.StatusSeeOther {
+		t.Errorf("asked again: %d\n%s", a.status, a.body)
+	}
+}
+
+// deletion are the volumes that the form of a page for a deletion names.
+func deletion(page string) string {
+	m := regexp.MustCompile(`<input type="hidden" name="volumes" value="([^"]*)"`).FindStringSubmatch(page)
+	if m == nil {
+		return "no form"
+	}
+	return m[1]
 }

@@ -238,7 +238,7 @@ func deleteConfirm(w *fleet.Workload, volumes []string) views.Confirm {
 	c := views.Confirm{
 		Title:  "Delete " + w.Name,
 		Says:   []string{"This deletes every object of " + w.Name + " in the namespace " + w.Namespace + " on " + w.Target() + "."},
-		Action: "/workloads/" + w.ID + "/delete", Word: w.Name, Submit: "Delete workload", Back: "/workloads/" + w.ID,
+		Action: "/workloads/" + w.ID + "/delete", Word: w.Name, Submit: "Delete workload", Back: "/workloads/" + w.ID, Tells: true,
 	}
 	for _, volume := range volumes {
 		c.Volumes = append(c.Volumes, w.Name+"-"+volume)
