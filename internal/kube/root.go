@@ -37,9 +37,13 @@ func OpenRoot(dir string) *Root {
 // Dir returns the folder's absolute path, for texts and starting values.
 func (r *Root) Dir() string { return r.dir }
 
-// Clean turns what a person typed, absolute inside the root or relative to it,
-// into the relative path that is stored. The file need not exist. Its errors
-// are fleet.Errors for the field kubeconfig_path.
+// usualDir is where the root is in the container. The forms and the
+// documentation write paths below it, so it stands for the root wherever that is.
+const usualDir = "/kubeconfigs"
+
+// Clean turns what a person typed, absolute inside the root, below /kubeconfigs
+// or relative, into the relative path that is stored. The file need not exist.
+// Its errors are fleet.Errors for the field kubeconfig_path.
 func (r *Root) Clean(typed string) (string, error) {
 	rel, complaint := r.relative(typed)
 	if complaint != "" {
@@ -64,6 +68,9 @@ func (r *Root) relative(typed string) (rel, complaint string) {
 			if real, err := filepath.EvalSymlinks(r.dir); err == nil {
 				inside, ok = below(real, rel)
 			}
+		}
+		if !ok {
+			inside, ok = below(usualDir, rel)
 		}
 		if !ok {
 			return "", "The path is outside the kubeconfigs folder, " + r.dir + "."

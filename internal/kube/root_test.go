@@ -46,7 +46,7 @@ func TestAttack13RootReadsOnlyInside(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(root.Dir(), "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"good": "text", "a/b": "inner", "inside": "inner", root.Dir() + "/good": "text", "./good": "text"} {
+	for name, want := range map[string]string{"good": "text", "a/b": "inner", "inside": "inner", root.Dir() + "/good": "text", "./good": "text", "/kubeconfigs/good": "text"} {
 		if got, err := root.Read(name); err != nil || string(got) != want {
 			t.Errorf("Read(%q) = %q, %v", name, got, err)
 		}
@@ -55,6 +55,7 @@ func TestAttack13RootReadsOnlyInside(t *testing.T) {
 		"../outside": "“..”", "a/../../outside": "“..”", "a/../good": "“..”", "/etc/passwd": "outside", "": "path", ".": "name a file", "/": "outside",
 		"out": "leads out", "abs": "leads out", "dir/outside": "leads out", "loop": "", "missing": "no file", "a": "not a regular file",
 		"fifo": "not a regular file", "large": "larger than 1 MiB", "good\x00": "control", root.Dir() + "/../outside": "“..”", root.Dir() + "x/good": "outside",
+		"/kubeconfigs/../outside": "“..”", "/kubeconfigs/out": "leads out", "/kubeconfigs": "outside", "/kubeconfigsx/good": "outside",
 	} {
 		got, err := root.Read(name)
 		var e *fleet.Error
