@@ -201,7 +201,7 @@ const overhanging = `(() => {
 			found.push(el.localName + (el.className ? "." + el.className : ""));
 		}
 	}
-	return found.slice(-4);
+	return found.length ? found.slice(-4) : ["a text that its element does not hold"];
 })()`
 
 // says answers with an event stream that holds text and then stays open, with a
