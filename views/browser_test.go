@@ -204,6 +204,33 @@ const overhanging = `(() => {
 	return found.length ? found.slice(-4) : ["a text that its element does not hold"];
 })()`
 
+// In a narrow window all tabs of a workload are in sight, and where somebody
+// else's values are compared with one's own no name is broken into pieces.
+func TestANarrowPageCutsNothingOff(t *testing.T) {
+	t.Parallel()
+	edit := WorkloadEdit{ID: "w1", Name: "web", Changes: []Change{
+		{Field: "service_annotations", Theirs: "example.com/a=1\nexample.com/b=2", Yours: "example.com/a=2"}, {Field: "image", Theirs: "registry.example.com/web:2", Yours: "registry.example.com/web:1"},
+	}}
+	w := Workload{ID: "w1", Name: "web", Phase: "running", Releases: make([]Release, 12)}
+	b := browse(t, map[string]templ.Component{"workload": WorkloadPage(admin(), w), "edit": WorkloadEditPage(admin(), edit)}, nil)
+	for _, width := range []int64{360, 320} {
+		b.wide(width)
+		b.open("/workload/")
+		b.sees(".tab-list")
+		if cut := eval[int](b, `(() => { const l = document.querySelector(".tab-list"); return l.scrollWidth - l.clientWidth; })()`); cut > 0 {
+			t.Errorf("%d px wide, %d px of the tabs are cut off", width, cut)
+		}
+		b.open("/edit/")
+		if broken := eval[[]string](b, `[...document.querySelectorAll(".compare tbody th")].filter((th) => {
+			const text = document.createRange();
+			text.selectNodeContents(th);
+			return text.getClientRects().length > 1;
+		}).map((th) => th.textContent)`); len(broken) > 0 {
+			t.Errorf("%d px wide, broken into pieces: %v", width, broken)
+		}
+	}
+}
+
 // says answers with an event stream that holds text and then stays open, with a
 // sign of life now and then, as the server's do.
 func says(text string) http.HandlerFunc {
