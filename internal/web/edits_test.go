@@ -174,6 +174,33 @@ func TestAReleaseThatNeverRanIsNotShownAsRunning(t *testing.T) {
 	expect("succeeded", "running current")
 }
 
+// A release that brings nothing but another value of a secret is not said to
+// have the settings of the one before.
+func TestAReleaseOfAnotherSecretIsNotCalledTheSame(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, _ := b.deployed(operator, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	says := func(secrets, want string) {
+		t.Helper()
+		form := shown(operator.get("/workloads/" + id + "/edit").body)
+		if a := operator.post("/workloads/"+id+"/update", form.but("secret_env", secrets)); a.status != http.StatusSeeOther {
+			t.Fatalf("%d\n%s", a.status, a.body)
+		}
+		b.ended(id, fleet.OperationSucceeded, 1)
+		_, row, _ := strings.Cut(operator.get("/workloads/"+id).body, "<tr data-release=")
+		_, row, _ = strings.Cut(row, `<span class="note">`)
+		if got, _, _ := strings.Cut(row, "</span>"); got != want {
+			t.Errorf("with %q: %q, want %q", secrets, got, want)
+		}
+	}
+	says("TOKEN=another", "the same settings; values of secrets are not compared")
+	says("-TOKEN", "changed: secret environment")
+	says("", "the same settings")
+}
+
 // TestASecretIsRemovedOrMadePlain as the form says.
 func TestASecretIsRemovedOrMadePlain(t *testing.T) {
 	t.Parallel()

@@ -10,6 +10,9 @@ import (
 	"portolan/views"
 )
 
+// secretFact is the setting that names the secrets.
+const secretFact = "Secret environment"
+
 // specFacts describes a spec, setting by setting; those without a value are
 // left out. Secrets are names only.
 func specFacts(s fleet.Spec) []views.Fact {
@@ -30,7 +33,7 @@ func specFacts(s fleet.Spec) []views.Fact {
 	add("Ephemeral storage", s.Resources.EphemeralStorage)
 	add("GPUs", s.Resources.GPU)
 	add("Environment", lines(s.Env, func(e fleet.EnvVar) string { return e.Name + "=" + e.Value }))
-	add("Secret environment", lines(s.SecretEnv, func(name string) string { return name + "=••••" }))
+	add(secretFact, lines(s.SecretEnv, func(name string) string { return name + "=••••" }))
 	add("Volumes", lines(s.Volumes, func(v fleet.Volume) string {
 		return join(" ", v.Name+"="+v.MountPath, v.Size, v.StorageClass)
 	}))

@@ -185,7 +185,8 @@ func otherRelease(releases []views.Release, seen *fleet.Observation, s fleet.Sit
 	return []string{fmt.Sprintf("Release %d is %s; release %d %s. Redeploy makes release %d.%s", seen.Release, has, wanted, became, wanted, back)}
 }
 
-// changed names the settings in which a release differs from the one before.
+// changed names the settings in which a release differs from the one before. Of
+// secrets, facts know the names alone: it claims nothing about their values.
 func changed(a, b []views.Fact) string {
 	values := map[string]string{}
 	for _, f := range a {
@@ -203,7 +204,11 @@ func changed(a, b []views.Fact) string {
 			names = append(names, strings.ToLower(f.Name))
 		}
 	}
-	if len(names) == 0 {
+	switch {
+	case len(names) > 0:
+	case slices.ContainsFunc(a, func(f views.Fact) bool { return f.Name == secretFact }):
+		return "the same settings; values of secrets are not compared"
+	default:
 		return "the same settings"
 	}
 	return "changed: " + strings.Join(names, ", ")
