@@ -114,9 +114,13 @@ func (s *Server) setUserRole(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.Auth.SetRole(r.Context(), actor(r), chi.URLParam(r, "id"), form["version"], fleet.Role(form["role"]))
-	if err != nil {
+	id, role := chi.URLParam(r, "id"), fleet.Role(form["role"])
+	before, readErr := s.Reads.UserByID(r.Context(), id)
+	if err := s.Auth.SetRole(r.Context(), actor(r), id, form["version"], role); err != nil {
 		return s.userRefused(err)
+	}
+	if readErr == nil && before.Role == role {
+		return s.done(w, r, "/admin/users", before.Email+" has the role "+string(role)+" already. Nothing was changed.")
 	}
 	return s.done(w, r, "/admin/users", "The role was changed; the sessions of this account have ended.")
 }

@@ -262,6 +262,15 @@ func TestUsersAreManaged(t *testing.T) {
 		t.Error("the search finds somebody")
 	}
 
+	if a := admin.post(here+"/role", fields{"role": "operator", "version": "1"}); a.status != http.StatusSeeOther {
+		t.Fatalf("%d\n%s", a.status, a.body)
+	}
+	if a := admin.get("/admin/users"); !strings.Contains(a.body, "Nothing was changed.") || strings.Contains(a.body, "The role was changed") {
+		t.Error("the role that somebody has already is said to have been changed")
+	}
+	if a := operator.get("/"); a.status != http.StatusOK {
+		t.Errorf("the session ended although nothing was changed: %d", a.status)
+	}
 	if a := admin.post(here+"/role", fields{"role": "viewer", "version": "1"}); a.status != http.StatusSeeOther {
 		t.Fatalf("%d\n%s", a.status, a.body)
 	}
