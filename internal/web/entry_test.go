@@ -289,3 +289,32 @@ func TestAFormSentAfterTheSessionLeadsBackToIt(t *testing.T) {
 		t.Errorf("POST /logout: %s", a.location())
 	}
 }
+
+// What cannot be done is told on a page that leads back to the one where it was
+// tried, and so does the address of a form when it is opened as a page.
+func TestAFailureLeadsBack(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin, operator := b.user(fleet.RoleAdmin), b.user(fleet.RoleOperator)
+	b.target(admin, "one")
+	id, op := b.deployed(operator, "one", "web")
+	leads := func(a answer, status int, to string) {
+		t.Helper()
+		_, page, _ := strings.Cut(a.body, "<main")
+		if a.status != status || to != "" && !strings.Contains(page, `href="`+to+`"`) || to == "" && strings.Contains(page, "href=") {
+			t.Errorf("%d, want %d and the way to %q in\n%s", a.status, status, to, page)
+		}
+	}
+	at := "/workloads/" + id
+	leads(operator.post(at+"/restart", nil, "Referer", b.base+at+"?x=1"), http.StatusConflict, at+"?x=1")
+	leads(operator.post(at+"/restart", nil, "Referer", "https://evil.example/"), http.StatusConflict, "")
+	leads(operator.post(at+"/restart", nil), http.StatusConflict, "")
+	leads(operator.post("/admin/clusters/one/disable", nil, "Referer", b.base+"/workloads"), http.StatusForbidden, "/workloads")
+	for form, page := range map[string]string{
+		at + "/update": at + "/edit", at + "/stop": at, "/deploy/preview": "/deploy", "/operations/" + op + "/cancel": "/operations/" + op,
+		"/admin/users/invite": "/admin/users", "/profile/password": "/profile", "/admin/clusters/one/test": "/admin/clusters/one",
+	} {
+		leads(admin.get(form), http.StatusMethodNotAllowed, page)
+	}
+	leads(admin.do(http.MethodPut, at, nil), http.StatusMethodNotAllowed, "")
+}

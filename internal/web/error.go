@@ -64,6 +64,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, auth.ErrNobody) {
 		w.Header().Set("HX-Redirect", loginAddress(r))
 	}
+	if from, ok := askedFrom(r); ok && len(f.Links) == 0 && r.Method == http.MethodPost && isPage(r) {
+		f.Links = []views.Option{{Value: from, Label: "Back"}}
+	}
 	s.renderFailure(w, r, f)
 }
 

@@ -42,25 +42,30 @@ func askedFrom(r *http.Request) (string, bool) {
 	if r.Method != http.MethodPost || from.Path != r.URL.Path {
 		return localAddress(from.RequestURI()), true
 	}
-	path, pattern := r.URL.Path, chi.RouteContext(r.Context()).RoutePattern()
+	page := pageOf(r.URL.Path, chi.RouteContext(r.Context()).RoutePattern())
+	if page == from.Path {
+		page = from.RequestURI()
+	}
+	return localAddress(page), true
+}
+
+// pageOf is the page with the form that is sent to a path of the pattern: the
+// path itself, or the nearest one above it that is a page.
+func pageOf(path, pattern string) string {
 	switch pattern {
 	case "/admin/clusters":
-		return path + "/new", true
+		return path + "/new"
 	case "/admin/clusters/{id}":
-		return path + "/edit", true
+		return path + "/edit"
 	case "/workloads/{id}/update":
-		return strings.TrimSuffix(path, "update") + "edit", true
+		return strings.TrimSuffix(path, "update") + "edit"
 	}
-	if _, is := access["GET "+pattern]; is {
-		return localAddress(from.RequestURI()), true
-	}
-	for pattern != "" {
-		path, pattern = above(path), above(pattern)
+	for ; pattern != ""; path, pattern = above(path), above(pattern) {
 		if _, is := access["GET "+pattern]; is {
-			return localAddress(path), true
+			return path
 		}
 	}
-	return "/", true
+	return "/"
 }
 
 // above is the path without its last part.

@@ -10,6 +10,7 @@ import (
 
 	"portolan/internal/fleet"
 	"portolan/static"
+	"portolan/views"
 )
 
 // The bounds of a request's body. A form of a cluster holds a kubeconfig of at
@@ -151,6 +152,14 @@ func notFound(http.ResponseWriter, *http.Request) error {
 	return fleet.NotFound("There is no such page.")
 }
 
+// methodNotAllowed shows whoever comes to the address of a form, by reloading what
+// answered it, say, the way to the page that has the form.
 func methodNotAllowed(_ http.ResponseWriter, r *http.Request) error {
-	return &statusError{status: http.StatusMethodNotAllowed, title: "Not possible", message: "This address does not take a " + r.Method + "."}
+	e := &statusError{status: http.StatusMethodNotAllowed, title: "Not possible", message: "This address does not take a " + r.Method + "."}
+	form := chi.NewRouteContext()
+	if r.Method == http.MethodGet && chi.RouteContext(r.Context()).Routes.Match(form, http.MethodPost, r.URL.Path) {
+		e.message, e.remedy = "This is no page: a form is sent to this address.", "Send it from the page that has it."
+		e.links = []views.Option{{Value: pageOf(r.URL.Path, form.RoutePattern()), Label: "Open that page"}}
+	}
+	return e
 }
