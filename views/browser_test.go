@@ -546,3 +546,21 @@ func TestALogPaneKeepsUp(t *testing.T) {
 		t.Errorf("it read %q, then %q", first, then)
 	}
 }
+
+// A log pane says how far back it really reads, and keeps what was said of the
+// log when it has ended.
+func TestALogPaneSaysWhatItShows(t *testing.T) {
+	t.Parallel()
+	pane := LogPane{WorkloadID: "w1", Name: "web", Stream: "/workloads/w1/logs/stream", Pods: []string{"web-a"}, Tail: "1000", Previous: true}
+	b := browse(t, map[string]templ.Component{"logs": LogsPage(admin(), pane)}, map[string]http.HandlerFunc{
+		"GET /workloads/w1/logs/stream": says("id: 1\nevent: notice\ndata: It has not been restarted.\n\nid: 1\nevent: done\ndata: The log has ended.\n\n"),
+	})
+	b.open("/logs/")
+	if got := eval[string](b, `document.querySelector("select[name=tail]").selectedOptions[0].textContent`); got != "last 1000 lines" {
+		t.Errorf("of the last 1000 lines it says %q", got)
+	}
+	b.sees(".log-state.stopped")
+	if got := eval[string](b, `document.querySelector("[data-log-notice]").innerText`); got != "It has not been restarted. The log has ended." {
+		t.Errorf("at its end it says %q", got)
+	}
+}

@@ -175,11 +175,13 @@
       portolan.forget(this.line);
     }
 
+    // end says why nothing more comes, beside what was said of the log before.
     end(tone, why) {
       this.over = true;
       portolan.forget(this.line);
       this.state("ended", tone);
-      this.say(why);
+      const before = this.notice.hidden ? "" : this.notice.textContent;
+      this.say(before && before !== why ? `${before} ${why}` : why);
     }
 
     async start() {
