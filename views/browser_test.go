@@ -18,6 +18,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"portolan/static"
+	"portolan/views/ui"
 )
 
 // patience bounds one step in the browser, on a machine that has much else to
@@ -427,6 +428,42 @@ func TestFormErrorsLeadToTheirFields(t *testing.T) {
 		if len(reached) == 0 || strings.Join(reached, " ") != strings.Join(wrong, " ") {
 			t.Errorf("%s: it leads to %v, of %v", page, reached, wrong)
 		}
+	}
+}
+
+// What a preview finds wrong leads to the field, whatever kind of field it is, and
+// the button that asked for it keeps the focus.
+func TestAPreviewLeadsToItsFields(t *testing.T) {
+	t.Parallel()
+	wrong := map[string]string{}
+	for _, name := range []string{"target", "runtime", "name", "ports", "volumes", "health_type", "workload_kind", "file_path_1"} {
+		wrong[name] = "needs another look"
+	}
+	page := DeployPage(admin(), Deploy{
+		Registered: 1, Targets: []TargetCard{{Value: "k8s:one", Label: "One"}, {Value: "k8s:two", Label: "Two"}},
+		Runtimes: []RuntimeChoice{{ID: "container", Label: "Container"}}, Form: ui.Form{Errors: wrong},
+	})
+	b := browse(t, map[string]templ.Component{"deploy": page}, map[string]http.HandlerFunc{
+		"POST /deploy/preview": func(w http.ResponseWriter, r *http.Request) { show(w, r, PreviewFragment(&Preview{Fields: wrong})) },
+	})
+	b.open("/deploy/")
+	b.sees("#form-error a")
+	if n := eval[int](b, `document.querySelectorAll("#form-error a").length`); n != len(wrong) {
+		t.Errorf("the error leads to %d fields, want %d", n, len(wrong))
+	}
+	eval[bool](b, `(() => {
+		const button = document.querySelector("button[formaction='/deploy/preview']");
+		button.focus();
+		button.click();
+		return true;
+	})()`)
+	b.sees("#preview a")
+	b.sees("button[formaction='/deploy/preview']:enabled")
+	if dead := eval[[]string](b, `[...document.querySelectorAll("#preview a")].map((a) => a.hash).filter((to) => !document.querySelector(to))`); len(dead) > 0 {
+		t.Errorf("links of the preview that lead nowhere: %v", dead)
+	}
+	if at := eval[string](b, "document.activeElement.textContent"); at != "Preview" {
+		t.Errorf("the focus is at %.40q, want the button Preview", at)
 	}
 }
 

@@ -178,11 +178,16 @@
   });
 })();
 
-// The same for what htmx sends.
+// The same for what htmx sends. A button that is disabled loses the focus: who
+// pressed it by keyboard gets it back.
 (() => {
+  const left = new WeakSet();
   const hold = (on) => (e) => {
     const button = e.detail?.ctx?.sourceElement;
-    if (button?.tagName === "BUTTON") button.disabled = on;
+    if (button?.tagName !== "BUTTON") return;
+    if (on && document.activeElement === button) left.add(button);
+    button.disabled = on;
+    if (!on && left.delete(button) && document.activeElement === document.body) button.focus({ preventScroll: true });
   };
   document.addEventListener("htmx:before:request", hold(true));
   document.addEventListener("htmx:finally:request", hold(false));
