@@ -115,6 +115,9 @@ type Options struct {
 	TestDeadline time.Duration
 	// TestInterval is how often tests run again by themselves; 0 = 10 min.
 	TestInterval time.Duration
+	// TrialWait bounds the wait for another test of a cluster before that of a new
+	// credential, which may take as long as tests do; 0 = 30 s.
+	TrialWait time.Duration
 	// PollInterval is how often mounted files are looked at; 0 = 2 s.
 	PollInterval time.Duration
 	// MaxTests bounds the tests that run at a time in this process; 0 = 32. A
@@ -145,6 +148,9 @@ func New(o Options) *Registry {
 	}
 	if o.TestInterval == 0 {
 		o.TestInterval = 10 * time.Minute
+	}
+	if o.TrialWait == 0 {
+		o.TrialWait = 30 * time.Second
 	}
 	if o.PollInterval == 0 {
 		o.PollInterval = 2 * time.Second

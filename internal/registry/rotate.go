@@ -11,9 +11,6 @@ import (
 const (
 	// maxTrial bounds the test of a new credential: a person waits for its end.
 	maxTrial = 25 * time.Second
-	// maxTrialWait bounds the wait for another test of the cluster before it,
-	// which may take as long as tests do.
-	maxTrialWait = 30 * time.Second
 	// trialPoll is how often to look whether that one has ended.
 	trialPoll = 250 * time.Millisecond
 )
@@ -106,7 +103,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 // beginTrial stores a trial as begun and takes a slot for it, once no other test
 // of the cluster runs.
 func (r *Registry) beginTrial(ctx context.Context, trial *fleet.ConnectionTest) error {
-	until := time.NewTimer(maxTrialWait)
+	until := time.NewTimer(r.TrialWait)
 	defer until.Stop()
 	tick := time.NewTicker(trialPoll)
 	defer tick.Stop()
@@ -128,7 +125,9 @@ func (r *Registry) beginTrial(ctx context.Context, trial *fleet.ConnectionTest) 
 			select {
 			case <-tick.C:
 			case <-until.C:
-				return conflict
+				e := fleet.Conflict("Another test of this cluster has run for longer than %s, so the new credential was not tested, and the present one stays.", r.TrialWait)
+				e.Remedy = "Enter it again when that test has ended: the cluster's page shows it."
+				return e
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-r.ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"portolan/internal/fleet"
 	"portolan/internal/registry"
@@ -141,6 +142,21 @@ func TestARotationWaitsForTheTestThatRuns(t *testing.T) {
 	if s := b.status("c1"); !s.IsTarget() || s.Cluster.CredentialHash != hash("another") {
 		t.Errorf("rotated: target %t (%s)", s.IsTarget(), s.WhyNotTarget())
 	}
+}
+
+func TestARotationDoesNotWaitForGood(t *testing.T) {
+	t.Parallel()
+	b := setup(t, func(o *registry.Options) { o.TrialWait = time.Millisecond })
+	b.register("c1")
+	b.must(b.StartTest(t.Context(), admin, "c1"))
+	b.begun()
+	_, err := b.Rotate(t.Context(), admin, "c1", fleet.ClusterForm{"kubeconfig": "another"})
+	wantCode(t, err, fleet.CodeConflict)
+	var shown *fleet.Error
+	if errors.As(err, &shown); !strings.Contains(shown.Message, "the present one stays") || shown.Remedy == "" {
+		t.Errorf("it says %q, and to do %q", shown.Message, shown.Remedy)
+	}
+	b.tester.end <- fleet.TestOK
 }
 
 func TestWhoKeepsSomethingOfAClusterHearsOfChanges(t *testing.T) {
