@@ -118,7 +118,7 @@ func (j *job) remove(ctx context.Context) error {
 		j.done("nothing was left to delete")
 		return nil
 	}
-	j.done("deletion of %d objects asked for", count)
+	j.done("deletion of %s asked for", fleet.Counted(count, "object", "objects"))
 	return nil
 }
 

@@ -139,7 +139,7 @@ func (j *job) objects(ctx context.Context) error {
 	if len(b.spec.Ports) > 0 {
 		count++
 	}
-	j.done("%d objects applied", count)
+	j.done("%s applied", fleet.Counted(count, "object", "objects"))
 	return nil
 }
 

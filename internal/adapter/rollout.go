@@ -64,7 +64,7 @@ func progress(c *live.Controller) string {
 	case c.Status.UpdatedReplicas < desired:
 		return fmt.Sprintf("%d of %d updated", c.Status.UpdatedReplicas, desired)
 	case c.Status.Replicas > desired:
-		return fmt.Sprintf("%d old pods are ending", c.Status.Replicas-desired)
+		return fleet.Counted(int(c.Status.Replicas-desired), "old pod is ending", "old pods are ending")
 	default:
 		return fmt.Sprintf("%d of %d available", c.Status.AvailableReplicas, desired)
 	}

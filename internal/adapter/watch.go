@@ -179,7 +179,7 @@ func (j *job) stopped(ctx context.Context) error {
 			j.done("no pod is left")
 			return true, nil
 		}
-		j.result.Message = fmt.Sprintf("%d pods are ending", max(left, int(c.Status.Replicas)))
+		j.result.Message = fleet.Counted(max(left, int(c.Status.Replicas)), "pod is ending", "pods are ending")
 		return false, nil
 	})
 }

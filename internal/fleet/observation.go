@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -153,7 +152,7 @@ func PhaseOf(op *Operation, obs *Observation, now time.Time) (Phase, string) {
 	case obs.Desired == 0 && obs.Current == 0 && obs.Ready == 0 && obs.left() == 0:
 		return PhaseStopped, ""
 	case obs.Desired == 0:
-		return PhaseStopping, fmt.Sprintf("%d pods remain.", max(int(obs.Current), obs.left()))
+		return PhaseStopping, Counted(max(int(obs.Current), obs.left()), "pod remains.", "pods remain.")
 	case obs.Health == "Failed" && obs.Available == 0:
 		return PhaseFailed, obs.Message
 	case obs.Generation > obs.ObservedGeneration || obs.Updated < obs.Desired || obs.Available < obs.Desired || obs.Current > obs.Desired:

@@ -54,6 +54,12 @@ func TestPhase(t *testing.T) {
 func TestAPhaseIsExplainedByWhatItComesFrom(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for left, want := range map[int32]string{1: "1 pod remains.", 2: "2 pods remain."} {
+		obs := Observation{SeenAt: now, Exists: true, Current: left}
+		if phase, why := PhaseOf(&Operation{Verb: VerbStop, State: OperationSucceeded}, &obs, now); phase != PhaseStopping || why != want {
+			t.Errorf("with %d pods: %s, %q, want %q", left, phase, why, want)
+		}
+	}
 	const crash = "Container web of pod web-1: it ended 7 times, last with exit code 1."
 	down := Observation{SeenAt: now, Exists: true, Desired: 1, Current: 1, Updated: 1, Release: 2, Message: crash, Reason: "CrashLoopBackOff"}
 	unsaid, gone := down, down

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -118,11 +117,7 @@ func (s *Server) testClusters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	notice := fmt.Sprintf("%d clusters are being tested.", n)
-	if n == 1 {
-		notice = "1 cluster is being tested."
-	}
-	return s.done(w, r, "/admin/clusters", notice)
+	return s.done(w, r, "/admin/clusters", fleet.Counted(n, "cluster is", "clusters are")+" being tested.")
 }
 
 // address is path with those of the name and value pairs that have a value.

@@ -130,10 +130,7 @@ func (s *Server) registerFound(w http.ResponseWriter, r *http.Request) error {
 	case v.Failed > 0:
 		return s.foundPage(w, r, http.StatusUnprocessableEntity, withError(v, fmt.Sprintf("%d registered, %d not: see below.", registered, v.Failed)))
 	}
-	notice := fmt.Sprintf("%d clusters registered. Test them to make them targets.", registered)
-	if registered == 1 {
-		notice = "1 cluster registered. Test it to make it a target."
-	}
+	notice := fleet.Counted(registered, "cluster registered. Test it to make it a target.", "clusters registered. Test them to make them targets.")
 	return s.done(w, r, "/admin/clusters?status=untested", notice)
 }
 

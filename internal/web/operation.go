@@ -207,7 +207,7 @@ func outcome(op *fleet.Operation) string {
 					return name + " was not scaled on " + target + ". It was " + step.Message + "."
 				}
 			}
-			return fmt.Sprintf("%s runs with %d replicas on %s.", name, op.Params.Replicas, target)
+			return fmt.Sprintf("%s runs with %s on %s.", name, fleet.Counted(int(op.Params.Replicas), "replica", "replicas"), target)
 		default:
 			if op.Params.Stopped {
 				return name + " is as wanted on " + target + ", but stopped: no pod of it runs before it is started."

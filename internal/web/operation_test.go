@@ -43,6 +43,7 @@ func TestAnOperationSaysWhatItHasLeftBehind(t *testing.T) {
 			[]fleet.Step{{Name: fleet.StepReplicas, State: fleet.StepSucceeded, Message: "scaled to 10"}},
 			"web runs with 10 replicas on k8s:one.", "not scaled",
 		},
+		"scaled to one": {fleet.VerbScale, fleet.OperationSucceeded, fleet.Params{Replicas: 1}, nil, "web runs with 1 replica on k8s:one.", "1 replicas"},
 		"left to an autoscaler": {
 			fleet.VerbScale, fleet.OperationSucceeded, fleet.Params{Replicas: 10},
 			[]fleet.Step{{Name: fleet.StepReplicas, State: fleet.StepSkipped, Message: "left at 3: HorizontalPodAutoscaler/auto decides"}},
