@@ -117,7 +117,7 @@ func (s *Server) testClusters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, "/admin/clusters", fleet.Counted(n, "cluster is", "clusters are")+" being tested.")
+	return s.done(w, r, "/admin/clusters", fleet.Counted(n, "cluster is", "clusters are")+" being tested. Reload this list to see the results.")
 }
 
 // address is path with those of the name and value pairs that have a value.

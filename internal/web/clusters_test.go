@@ -31,6 +31,20 @@ func TestTheClustersTilesCountWhatTheyLeadTo(t *testing.T) {
 	}
 }
 
+// A list that does not follow the tests it has begun says so.
+func TestTestingAllSaysHowToSeeTheResults(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	if a := admin.post("/admin/clusters/test", nil); a.status != http.StatusSeeOther || a.location() != "/admin/clusters" {
+		t.Fatalf("%d %s", a.status, a.location())
+	}
+	if a := admin.get("/admin/clusters"); !strings.Contains(a.body, "1 cluster is being tested. Reload this list to see the results.") {
+		t.Errorf("it does not say how the results are seen:\n%s", a.body)
+	}
+}
+
 // TestEveryCredentialThatEndsSoonIsFound: however many there are, page by page,
 // and none of a cluster that is disabled or has time.
 func TestEveryCredentialThatEndsSoonIsFound(t *testing.T) {
