@@ -413,6 +413,46 @@ func TestAFormOutlivesTheSession(t *testing.T) {
 	keepsNothing("when somebody comes to sign in afresh")
 }
 
+// The code of an invitation is there again when the form comes back, though the
+// server does not repeat it, and when the link is opened once more in the same tab.
+func TestAnInvitationsCodeIsNotLost(t *testing.T) {
+	t.Parallel()
+	page := InvitePage(nobody(), Invite{})
+	b := browse(t, map[string]templ.Component{"invite": page, "login": LoginPage(nobody(), Login{})}, map[string]http.HandlerFunc{
+		"POST /invite": func(w http.ResponseWriter, r *http.Request) {
+			show(w, r, InvitePage(nobody(), Invite{Form: ui.Form{Errors: map[string]string{"password": "is too simple"}}}))
+		},
+	})
+	holds := func(when, want string) {
+		t.Helper()
+		const ask = `document.querySelector("[name=token]").value + " " + location.hash + JSON.stringify(sessionStorage)`
+		if got := eval[string](b, ask); got != want+" {}" {
+			t.Errorf("%s the page has %q, want %q", when, got, want+" {}")
+		}
+	}
+	b.open("/invite/#first")
+	holds("at first", "first")
+	password := chromedp.CSS("[name=password]")
+	b.do("a short password", chromedp.SendKeys(password, "short"))
+	if !eval[bool](b, `document.querySelector("[name=password]").validity.tooShort`) {
+		t.Error("a password that is too short is sent")
+	}
+	b.do("a longer password", chromedp.SendKeys(password, " but long enough"))
+	b.do("send it", chromedp.Click(chromedp.CSS("button.primary")))
+	b.sees("#form-error")
+	holds("after an error", "first")
+	eval[bool](b, `new Promise((done) => {
+		addEventListener("hashchange", () => setTimeout(() => done(true)), { once: true });
+		location.hash = "second";
+	})`)
+	holds("with the next link", "second")
+	eval[bool](b, `sessionStorage.setItem("invitation", "left"); true`)
+	b.open("/login/")
+	if kept := eval[string](b, "JSON.stringify(sessionStorage)"); kept != "{}" {
+		t.Errorf("another page keeps %s", kept)
+	}
+}
+
 // The error above a long form leads to each field that needs another look.
 func TestFormErrorsLeadToTheirFields(t *testing.T) {
 	t.Parallel()

@@ -1102,7 +1102,7 @@ func ProfilePage(p Page, v Profile) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = ui.Text(v.Form, ui.Input{Name: "new_password", Label: "New password", Type: "password", Secret: true, Required: true, Autocomplete: "new-password", Hint: "At least 10 characters. Your other sessions end."}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = ui.Text(v.Form, ui.Input{Name: "new_password", Label: "New password", Type: "password", Secret: true, Required: true, Autocomplete: "new-password", Hint: "At least 10 characters. Your other sessions end.", Attrs: newPassword}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

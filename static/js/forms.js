@@ -161,13 +161,6 @@
       error.querySelector("div").append(...problems());
       error.focus();
     }
-    // What stands behind the # was never sent; nor does it stay in the address.
-    const code = document.querySelector("[data-from-fragment]");
-    if (code && location.hash.length > 1) {
-      code.value = location.hash.slice(1);
-      history.replaceState(null, "", location.pathname);
-      document.querySelector("input[type=password]")?.focus();
-    }
     document.querySelectorAll("form[data-provider-form]").forEach((form) => {
       // What the server suggested may be replaced by the next suggestion.
       const { id, exposure } = form.elements.provider.selectedOptions[0]?.dataset ?? {};
@@ -178,7 +171,42 @@
   });
 })();
 
-// The same for what htmx sends. A button that is disabled loses the focus: who
+// What stands behind the # of an invitation was never sent; nor does it stay in
+// the address. The page that answers its form, which may ask for another
+// password, has it again, and no other page does.
+(() => {
+  const KEY = "invitation";
+  const stored = (value) => {
+    try {
+      const before = sessionStorage.getItem(KEY);
+      if (value) sessionStorage.setItem(KEY, value);
+      else sessionStorage.removeItem(KEY);
+      return before;
+    } catch {
+      return null; // it has to be typed
+    }
+  };
+  const take = () => {
+    const kept = stored("");
+    const field = document.querySelector("[data-from-fragment]");
+    if (!field) return;
+    if (location.hash.length > 1) {
+      field.value = location.hash.slice(1);
+      history.replaceState(null, "", location.pathname);
+      document.querySelector("input[type=password]")?.focus();
+    } else if (kept) {
+      field.value = kept;
+    }
+  };
+  addEventListener("DOMContentLoaded", take);
+  addEventListener("hashchange", take); // the link is opened where the page is already
+  addEventListener("submit", (e) => {
+    const field = e.target.querySelector("[data-from-fragment]");
+    if (field && !e.defaultPrevented) stored(field.value);
+  });
+})();
+
+// What htmx sends keeps its button from being pressed twice, too. A button that is disabled loses the focus: who
 // pressed it by keyboard gets it back.
 (() => {
   const left = new WeakSet();
