@@ -62,6 +62,9 @@ func TestAnInvitationMakesOneAccount(t *testing.T) {
 		t.Fatalf("%d", a.status)
 	}
 	short := guest.post("/invite", fields{"token": token, "password": "short"})
+	if !strings.Contains(short.body, `href="/login"`) {
+		t.Error("whoever has an account already finds no way to sign in")
+	}
 	if short.status != http.StatusUnprocessableEntity || strings.Contains(short.body, token) {
 		t.Errorf("a short password: %d", short.status)
 	}
