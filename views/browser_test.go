@@ -512,7 +512,9 @@ func TestAPreviewLeadsToItsFields(t *testing.T) {
 func TestAWorkloadsPageHasWhatItsStreamOffers(t *testing.T) {
 	t.Parallel()
 	busy := Workload{ID: "w1", Name: "web", Phase: "deploying", Wanted: 3, Delete: Confirm{Title: "Delete web", Action: "/workloads/w1/delete", Word: "web"}}
+	busy.Releases = []Release{{Number: 1, State: "running", Current: true}}
 	done := busy
+	done.Releases = []Release{{Number: 2, State: "succeeded", Current: true}, {Number: 1, State: "succeeded"}}
 	for _, name := range []string{"scale", "edit", "delete"} {
 		busy.Verbs = append(busy.Verbs, Verb{Name: name, Why: "web is busy."})
 		done.Verbs = append(done.Verbs, Verb{Name: name})
@@ -526,6 +528,10 @@ func TestAWorkloadsPageHasWhatItsStreamOffers(t *testing.T) {
 	b.sees("#scale:popover-open")
 	if n := eval[string](b, `document.getElementById("scale-replicas").value`); n != "3" {
 		t.Errorf("it begins with %s replicas, want 3", n)
+	}
+	b.sees("tr[data-release='2']")
+	if says := eval[string](b, `document.getElementById("tab-releases").textContent`); says != "Releases 2" {
+		t.Errorf("of two releases the tab says %q", says)
 	}
 	b.do("delete", chromedp.Click(chromedp.CSS("#verb-delete > a")))
 	b.sees("dialog#delete[open]")

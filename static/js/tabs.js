@@ -1,6 +1,10 @@
 // Turns the sections of a page into tabs. Without it they stand one below the
 // other.
 (() => {
+  const name = (tab, panel, count) => {
+    const words = count && count !== "0" ? `${panel.dataset.tab} ${count}` : panel.dataset.tab;
+    if (tab.textContent !== words) tab.textContent = words;
+  };
   const build = (root) => {
     const panels = [...root.children].filter((el) => el.dataset.tab);
     const list = document.createElement("div");
@@ -12,8 +16,10 @@
       tab.id = `tab-${panel.id}`;
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-controls", panel.id);
-      const count = panel.dataset.tabCount;
-      tab.textContent = count && count !== "0" ? `${panel.dataset.tab} ${count}` : panel.dataset.tab;
+      name(tab, panel, panel.dataset.tabCount);
+      if (panel.dataset.tabCount) {
+        new MutationObserver(() => name(tab, panel, String(panel.querySelectorAll("tbody > tr").length))).observe(panel, { childList: true, subtree: true });
+      }
       panel.setAttribute("role", "tabpanel");
       panel.removeAttribute("aria-label");
       panel.setAttribute("aria-labelledby", tab.id);
