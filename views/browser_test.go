@@ -630,6 +630,20 @@ func TestALogPaneKeepsUp(t *testing.T) {
 	}
 }
 
+// Where a time of day stands without its day, its zone is said, as nobody's own is
+// meant.
+func TestTimesOfDaySayTheirZone(t *testing.T) {
+	t.Parallel()
+	pages := filled("plain")
+	for name, css := range map[string]string{"operation": "#operation-events .card-head", "logs": "[data-log-stamps]"} {
+		b := browse(t, map[string]templ.Component{"page": pages[name]}, nil)
+		b.open("/page/")
+		if says := eval[string](b, `(() => { const e = document.querySelector("`+css+`"); return e.innerText + " " + e.title; })()`); !strings.Contains(says, "UTC") {
+			t.Errorf("%s: %q", name, says)
+		}
+	}
+}
+
 // A log pane says how far back it really reads, and keeps what was said of the
 // log when it has ended.
 func TestALogPaneSaysWhatItShows(t *testing.T) {

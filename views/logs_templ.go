@@ -560,7 +560,7 @@ func logLines(v LogPane, tall bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 44, "> <span>previous</span></label><noscript><button>Show</button></noscript></form><div class=\"log-find js-only\"><input type=\"search\" placeholder=\"Find\" aria-label=\"Find in the log\" data-log-find spellcheck=\"false\" autocomplete=\"off\"> <span class=\"quiet\" role=\"status\" data-log-found></span></div><div class=\"log-tools js-only\"><span class=\"log-state\" role=\"status\" data-log-state></span> <button type=\"button\" aria-pressed=\"true\" data-log-wrap>Wrap</button> <button type=\"button\" aria-pressed=\"true\" data-log-stamps>Timestamps</button> <button type=\"button\" data-log-copy title=\"Copy\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 44, "> <span>previous</span></label><noscript><button>Show</button></noscript></form><div class=\"log-find js-only\"><input type=\"search\" placeholder=\"Find\" aria-label=\"Find in the log\" data-log-find spellcheck=\"false\" autocomplete=\"off\"> <span class=\"quiet\" role=\"status\" data-log-found></span></div><div class=\"log-tools js-only\"><span class=\"log-state\" role=\"status\" data-log-state></span> <button type=\"button\" aria-pressed=\"true\" data-log-wrap>Wrap</button> <button type=\"button\" aria-pressed=\"true\" data-log-stamps title=\"Times are in UTC\">Timestamps</button> <button type=\"button\" data-log-copy title=\"Copy\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

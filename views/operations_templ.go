@@ -1199,7 +1199,7 @@ func operationEvents(v Operation) templ.Component {
 			templ_7745c5c3_Var55 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 80, "<section class=\"card\" id=\"operation-events\" aria-labelledby=\"events\"><header class=\"card-head\"><h2 id=\"events\">Events</h2></header>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 80, "<section class=\"card\" id=\"operation-events\" aria-labelledby=\"events\"><header class=\"card-head\"><h2 id=\"events\">Events</h2><span class=\"quiet\">times in UTC</span></header>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
