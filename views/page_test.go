@@ -187,6 +187,21 @@ func TestLiveTargets(t *testing.T) {
 	}
 }
 
+// Where every kubeconfig that was found is broken, nothing is offered to be
+// registered, and nothing is said to be registered.
+func TestBrokenKubeconfigsAreNotOffered(t *testing.T) {
+	t.Parallel()
+	list := func(found ...FoundConfig) string { return render(t, ClustersPage(admin(), Clusters{Found: found})) }
+	broken, good := FoundConfig{Path: "a", Problem: "is not YAML"}, FoundConfig{Path: "b", Context: "c", Register: "/x"}
+	const several = `href="/admin/clusters/new/found"`
+	if strings.Contains(list(broken), several) || !strings.Contains(list(broken, good), several) {
+		t.Error("registering several is offered with broken ones alone, or not with others")
+	}
+	if page := render(t, FoundPage(admin(), FoundForm{})); strings.Contains(page, "is used by a cluster") {
+		t.Error("contexts that cannot be read are said to be used")
+	}
+}
+
 func TestNavigationByRole(t *testing.T) {
 	viewer := Page{Path: "/workloads/w1", Person: Person{Email: "v@example.org", Role: "viewer"}}
 	html := render(t, Layout(viewer))
