@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"portolan/static"
@@ -450,6 +452,39 @@ func TestAnInvitationsCodeIsNotLost(t *testing.T) {
 	b.open("/login/")
 	if kept := eval[string](b, "JSON.stringify(sessionStorage)"); kept != "{}" {
 		t.Errorf("another page keeps %s", kept)
+	}
+}
+
+// Who stops a request that takes too long finds the form as it was, with a button
+// that can be pressed again.
+func TestAStoppedRequestFreesItsForm(t *testing.T) {
+	t.Parallel()
+	begun := make(chan bool, 2)
+	b := browse(t, map[string]templ.Component{"deploy": DeployPage(admin(), Deploy{
+		Registered: 1, Targets: []TargetCard{{Value: "k8s:one", Label: "One"}}, Runtimes: []RuntimeChoice{{ID: "container", Label: "Container"}},
+	})}, map[string]http.HandlerFunc{
+		"POST /deploy": func(_ http.ResponseWriter, r *http.Request) {
+			_ = r.ParseForm() // else nobody notices that the client goes
+			begun <- true
+			<-r.Context().Done()
+		},
+	})
+	b.open("/deploy/")
+	for range 2 {
+		eval[bool](b, `(() => {
+			document.querySelector("[name=name]").value = "web";
+			setTimeout(() => document.querySelector("#deploy-form .primary").click());
+			return true;
+		})()`)
+		select {
+		case <-begun:
+		case <-time.After(patience):
+			t.Fatal("the form is not sent")
+		}
+		if _, err := chromedp.Call(b.ctx, page.StopLoading, cdp.Empty{}); err != nil {
+			t.Fatal(err)
+		}
+		b.sees("#deploy-form .primary:enabled:not([aria-busy])")
 	}
 }
 

@@ -13,6 +13,7 @@
     busy.add(form);
     // After the browser has collected the fields, the pressed button among them.
     setTimeout(() => {
+      if (!busy.has(form)) return;
       form.querySelectorAll("button:not([type=button])").forEach((b) => {
         if (b.disabled) return;
         b.disabled = true;
@@ -21,15 +22,16 @@
       });
     });
   });
-  addEventListener("pageshow", (e) => {
-    if (!e.persisted) return;
+  const release = () => {
     busy.clear();
     document.querySelectorAll("button[data-was-enabled]").forEach((b) => {
       b.disabled = false;
       b.removeAttribute("aria-busy");
       delete b.dataset.wasEnabled;
     });
-  });
+  };
+  addEventListener("pageshow", (e) => e.persisted && release());
+  window.navigation?.addEventListener("navigateerror", release); // stopped while it was under way
 
   // Typing the name is what arms the button.
   const arm = (form) => {
