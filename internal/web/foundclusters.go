@@ -70,7 +70,8 @@ func foundForm(file, context string, several bool) fleet.ClusterForm {
 	form["id"], form["label"] = strings.Trim(id[:min(len(id), 63)], "-"), clip(name, 76)
 	for _, p := range fleet.Providers {
 		// As the clouds' and kind's own programs name contexts.
-		if strings.HasPrefix(context, string(p)+"-") || strings.HasPrefix(context, string(p)+"_") || strings.HasPrefix(context, "arn:aws:"+string(p)+":") {
+		if strings.HasPrefix(context, string(p)+"-") || strings.HasPrefix(context, string(p)+"_") ||
+			strings.HasPrefix(context, "arn:aws") && strings.Contains(context, ":"+string(p)+":") {
 			form["provider"] = string(p)
 		}
 	}

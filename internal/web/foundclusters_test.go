@@ -108,7 +108,7 @@ func TestTheManifestIsWhereARefusalSendsPeople(t *testing.T) {
 func TestIdsOfFoundContexts(t *testing.T) {
 	t.Parallel()
 	file := registry.Found{Path: "all.yaml"}
-	for _, name := range []string{"arn:aws:eks:eu-west-1:1234:cluster/Prod", "gke_project_europe-west1-b_prod", "prod", "kind-dev", strings.Repeat("x", 80), strings.Repeat("x", 80)} {
+	for _, name := range []string{"arn:aws:eks:eu-west-1:1234:cluster/Prod", "gke_project_europe-west1-b_prod", "prod", "kind-dev", strings.Repeat("x", 80), strings.Repeat("x", 80), "arn:aws-cn:eks:cn-north-1:1234:cluster/cn"} {
 		file.Contexts = append(file.Contexts, registry.Context{Name: name})
 	}
 	var rows []views.FoundRow
@@ -116,12 +116,12 @@ func TestIdsOfFoundContexts(t *testing.T) {
 		rows = append(rows, foundRow(file, c))
 	}
 	unique(rows)
-	want := []string{"prod", "prod-2", "prod-3", "kind-dev", strings.Repeat("x", 63), strings.Repeat("x", 58) + "-2"}
+	want := []string{"prod", "prod-2", "prod-3", "kind-dev", strings.Repeat("x", 63), strings.Repeat("x", 58) + "-2", "cn"}
 	for i, r := range rows {
 		if r.ID != want[i] {
 			t.Errorf("%s is offered as %q, not %q", r.Context, r.ID, want[i])
 		}
-		if provider := []string{"eks", "gke", "kubernetes", "kind", "kubernetes", "kubernetes"}[i]; r.Provider != provider {
+		if provider := []string{"eks", "gke", "kubernetes", "kind", "kubernetes", "kubernetes", "eks"}[i]; r.Provider != provider {
 			t.Errorf("%s is taken for %s", r.Context, r.Provider)
 		}
 	}
