@@ -39,10 +39,10 @@ type Failure struct {
 type Confirm struct {
 	Title   string // such as "Delete support-eu"
 	Says    []string
-	Action  string // address of the POST
-	Word    string // what has to be typed
-	Submit  string // text of the button
-	Back    string // address of the link that gives it up
+	Action  string   // address of the POST
+	Word    string   // what has to be typed
+	Submit  string   // text of the button
+	Back    string   // address of the link that gives it up
 	Volumes []string // that are deleted unless they are kept
 	Tells   bool     // the form sends the Volumes that it shows
 	Form    ui.Form
