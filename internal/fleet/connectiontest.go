@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Stage names one line of a connection test.
 type Stage string
@@ -133,6 +136,14 @@ func (t *ConnectionTest) Feature(s Stage) (ok bool, reason string) {
 		}
 	}
 	return false, "not tested yet"
+}
+
+// Tried reports whether the test came to an answer about a stage: one that failed
+// before it, or has not got there yet, knows nothing of it.
+func (t *ConnectionTest) Tried(s Stage) bool {
+	return slices.ContainsFunc(t.Checks, func(c Check) bool {
+		return c.Stage == s && (c.State == CheckOK || c.State == CheckWarning || c.State == CheckFailed)
+	})
 }
 
 // PermissionRow is the answer to one access review.

@@ -201,12 +201,14 @@ func featureFacts(t *fleet.ConnectionTest) []views.Fact {
 	var out []views.Fact
 	for _, stage := range fleet.Features {
 		f := views.Fact{Name: names[stage], Status: ui.Status{Tone: ui.OK, Word: "available"}}
-		ok, reason := t.Feature(stage)
-		if !ok {
+		switch ok, reason := t.Feature(stage); {
+		case ok:
+		case !t.Tried(stage):
+			f.Value, f.Status = reason, ui.Status{Tone: ui.Unknown, Word: "not known"}
+		case stage == fleet.StageStorage || stage == fleet.StageNetwork:
+			f.Value, f.Status = reason, ui.Status{Tone: ui.Warning, Word: "not sure"}
+		default:
 			f.Value, f.Status = reason, ui.Status{Tone: ui.Warning, Word: "not available"}
-			if stage == fleet.StageStorage || stage == fleet.StageNetwork {
-				f.Status.Word = "not sure"
-			}
 		}
 		out = append(out, f)
 	}

@@ -45,6 +45,19 @@ func TestTestingAllSaysHowToSeeTheResults(t *testing.T) {
 	}
 }
 
+// What a failed test has not come to is not said to be missing.
+func TestWhatATestHasNotTriedIsNotSaidToBeMissing(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.tester.state = fleet.TestFailed
+	b.target(admin, "one")
+	body := admin.get("/admin/clusters/one").body
+	if strings.Count(body, "<span>not known</span>") != len(fleet.Features) || strings.Contains(body, "not available") {
+		t.Errorf("the optional parts are not said to be unknown:\n%s", body)
+	}
+}
+
 // TestEveryCredentialThatEndsSoonIsFound: however many there are, page by page,
 // and none of a cluster that is disabled or has time.
 func TestEveryCredentialThatEndsSoonIsFound(t *testing.T) {
