@@ -62,6 +62,13 @@ func TestAuditPage(t *testing.T) {
 			t.Errorf("%s: %d", bad, a.status)
 		}
 	}
+	for _, bad := range []string{"from=yesterday", "outcome=maybe"} {
+		field, _, _ := strings.Cut(bad, "=")
+		body := admin.get("/admin/audit?" + bad).body
+		if !strings.Contains(body, `<span class="mono">`+field+`</span>`) || strings.Contains(body, "Nothing was saved") || strings.Contains(body, "No entry fits") {
+			t.Errorf("%s: it does not say what is wrong with the filter, or that something was looked for or not saved", bad)
+		}
+	}
 }
 
 // TestAuditPagesMeetWithoutGap: entries of one moment are neither repeated nor
