@@ -234,6 +234,18 @@ func TestANarrowPageCutsNothingOff(t *testing.T) {
 	}
 }
 
+// What leads on from a context that cannot be registered as it is looks like a link.
+func TestTheWayOutOfARefusedContextIsSeen(t *testing.T) {
+	t.Parallel()
+	b := browse(t, map[string]templ.Component{"found": FoundPage(admin(), FoundForm{Rows: []FoundRow{
+		{Path: "a", Context: "a", ID: "a", Refusal: "It logs a person in.", Register: "/x"},
+	}})}, nil)
+	b.open("/found/")
+	if line := eval[string](b, `getComputedStyle(document.querySelector("a[href='/x']")).textDecorationLine`); line != "underline" {
+		t.Errorf("it is drawn with %q", line)
+	}
+}
+
 // says answers with an event stream that holds text and then stays open, with a
 // sign of life now and then, as the server's do.
 func says(text string) http.HandlerFunc {
