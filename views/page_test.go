@@ -77,7 +77,7 @@ func filled(text string) map[string]templ.Component {
 		"no target":       DeployPage(p, Deploy{NotOffered: []NotOffered{{"x", text, text}}, Registered: 1}),
 		"target gone":     DeployPage(p, Deploy{Form: form, NotOffered: []NotOffered{{"x", text, text}}, Runtimes: runtimes, Registered: 1, Typed: true}),
 		"workloads":       WorkloadsPage(p, Workloads{Query: text, Targets: []Option{{text, text}}, Phases: []Count{{ui.Phase("running"), 1, "/"}}, Rows: rows}),
-		"workload":        WorkloadPage(p, Workload{ID: "w1", Name: text, RuntimeLabel: text, Target: text, Namespace: text, Phase: "degraded", Reason: text, Replicas: Replicas{3, 2, 1, 1, 2, true}, Endpoints: []Endpoint{{text, text, "javascript:alert(1)", text}}, Notes: []string{text}, Conditions: []Condition{{text, text, text, text, now}}, Events: []Event{{now, "Warning", text, text, text, 3}}, Pods: []Pod{{Name: text, Phase: text, Reason: text, Node: text}}, PodsOmitted: 1234, Verbs: verbs, Active: &ops[0], Releases: []Release{{Number: 3, State: "failed", Current: true}, {Number: 2, State: "succeeded", Runs: true}, {Number: 1, Image: text, Says: text, By: text, Rollback: true}}, Operations: ops, Spec: []Fact{{Name: text, Value: text}}, Logs: logs, Delete: ask}),
+		"workload":        WorkloadPage(p, Workload{ID: "w1", Name: text, RuntimeLabel: text, Target: text, Namespace: text, Phase: "degraded", Reason: text, Replicas: Replicas{3, 2, 1, 1, 2, true}, Endpoints: []Endpoint{{text, text, "javascript:alert(1)", text}}, Notes: []string{text}, Conditions: []Condition{{text, text, text, text, now}}, Events: []Event{{now, "Warning", text, text, text, 3}}, Pods: []Pod{{Name: text, Phase: text, Reason: text, Node: text}, {Name: text, Phase: "Failed"}}, PodsOmitted: 1234, Verbs: verbs, Active: &ops[0], Releases: []Release{{Number: 3, State: "failed", Current: true}, {Number: 2, State: "succeeded", Runs: true}, {Number: 1, Image: text, Says: text, By: text, Rollback: true}}, Operations: ops, Spec: []Fact{{Name: text, Value: text}}, Logs: logs, Delete: ask}),
 		"edit workload":   WorkloadEditPage(p, WorkloadEdit{ID: "w1", Name: text, Runtime: "container", Form: form, Runtimes: runtimes, SecretKeys: []string{text}, Notes: []string{text}, Changes: []Change{{text, text, text, true}}}),
 		"delete workload": WorkloadDeletePage(p, WorkloadDelete{Delete: ask, Forget: &ask}),
 		"logs":            LogsPage(p, logs),
@@ -157,6 +157,13 @@ func TestMarkers(t *testing.T) {
 		if !strings.Contains(render(t, pages["workload"]), want) {
 			t.Errorf("workload: no %s", want)
 		}
+	}
+}
+
+func TestPodsThatAreTooManyAreNotTakenForEndedOnes(t *testing.T) {
+	page := render(t, WorkloadPage(admin(), Workload{ID: "w1", Phase: "running", Pods: []Pod{{Name: "web-1", Phase: "Running"}}, PodsOmitted: 7}))
+	if !strings.Contains(page, "7 more are not shown") || strings.Contains(page, "have ended") {
+		t.Error("the page does not say that there are more pods than it shows")
 	}
 }
 

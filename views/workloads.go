@@ -1,6 +1,7 @@
 package views
 
 import (
+	"strconv"
 	"time"
 )
 
@@ -45,7 +46,7 @@ type Workload struct {
 	Conditions            []Condition
 	Events                []Event
 	Pods                  []Pod
-	PodsOmitted           int // ended ones beside them
+	PodsOmitted           int // how many there are beside them
 	Verbs                 []Verb
 	Active                *OperationRow // the unfinished operation
 	Releases              []Release
@@ -89,6 +90,15 @@ type Pod struct {
 	Ready                     bool
 	Restarts                  int
 	At                        time.Time // of its creation
+}
+
+// omittedPods says which pods the list leaves out: it ends with ones that have
+// ended, unless there are too many that have not.
+func omittedPods(v Workload) string {
+	if last := v.Pods[len(v.Pods)-1].Phase; last != "Failed" && last != "Succeeded" {
+		return strconv.Itoa(v.PodsOmitted) + " more are not shown: there are too many for this page."
+	}
+	return strconv.Itoa(v.PodsOmitted) + " more have ended, begun earlier than those shown. They run nothing; the cluster's garbage collection removes them in time."
 }
 
 // Verb is an action on a workload: edit, start, stop, restart, redeploy, scale,

@@ -33,7 +33,7 @@ type Observation struct {
 	Reason             string      // one CamelCase word for that, such as CrashLoopBackOff
 	Conditions         []Condition `json:"conditions"`
 	Pods               []Pod       `json:"pods"`
-	PodsOmitted        int         // how many more have ended than Pods names
+	PodsOmitted        int         // how many there are beside Pods: ones that have ended, where Pods names some, else those that are too many to be told of
 	Endpoints          []Endpoint  `json:"endpoints"`
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,7 @@ func (s *Sight) Observation(workloadID, namespace string, exposure fleet.Exposur
 			Message: condition.Message, Since: condition.LastTransitionTime,
 		})
 	}
+	o.Conditions = within(o.Conditions, maxConditions)
 	health, message := s.health()
 	o.Health = string(health)
 	if health == status.CurrentStatus {
@@ -68,8 +70,28 @@ func (s *Sight) Observation(workloadID, namespace string, exposure fleet.Exposur
 // Pods” in “Pod Lifecycle”), evicted ones of a single workload too.
 const endedPodsShown = 10
 
+// The bounds in bytes on what is told of a workload. It is stored and sent to
+// every open page with each change, so it must stay far smaller than what may be
+// kept of a cluster's answers. A thousand pods that all say why they do not start
+// take half of it, the conditions that there are a hundredth.
+const (
+	maxShownPods  = 2 << 20
+	maxConditions = 128 << 10
+)
+
+// within returns the first items that together take no more than so many bytes.
+func within[T any](items []T, most int) []T {
+	for i := range items {
+		v := reflect.ValueOf(&items[i]).Elem()
+		if most -= int(v.Type().Size()) + clip(v); most < 0 {
+			return items[:i]
+		}
+	}
+	return items
+}
+
 // shownPods returns the pods that have not ended, by name, then the newest that
-// have, and how many more of those there are.
+// have, as many as may be told of, and how many more there are.
 func (s *Sight) shownPods() (pods []fleet.Pod, omitted int) {
 	ended := []fleet.Pod{}
 	pods = []fleet.Pod{}
@@ -84,8 +106,8 @@ func (s *Sight) shownPods() (pods []fleet.Pod, omitted int) {
 		return cmp.Or(b.StartedAt.Compare(a.StartedAt), strings.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(pods, func(a, b fleet.Pod) int { return strings.Compare(a.Name, b.Name) })
-	shown := min(len(ended), endedPodsShown)
-	return append(pods, ended[:shown]...), len(ended) - shown
+	pods = within(append(pods, ended[:min(len(ended), endedPodsShown)]...), maxShownPods)
+	return pods, len(s.Pods) - len(pods)
 }
 
 // RolledOut reports whether the controller has what it wants: it has seen its
