@@ -31,8 +31,8 @@ type Options struct {
 	ImagePullAfter       time.Duration // how long an image may fail to be pulled; 25 s
 	BlockedAfter         time.Duration // how long a container may be refused by its node for its configuration; 15 s
 	CrashLoopRestarts    int32         // after how many restarts a crash loop is one; 3
-	LogQueueBytes        int           // what a slow viewer of logs may be behind; 16 MiB
-	LogHistoryBytes      int           // what a viewer's earlier lines may take while they are put in order; 32 MiB
+	LogQueueBytes        int           // what a slow viewer of logs may be behind, where there are not many; 16 MiB
+	LogHistoryBytes      int           // what a viewer's earlier lines may take while they are put in order, where not many ask at once; 32 MiB
 	LogReconnectInterval time.Duration // the longest wait before a broken log is read again; 3 s
 	LogRotationInterval  time.Duration // how often to look whether a followed log was rotated; 10 s, as kubelets do
 	// Present returns a cluster as it is now, for logs that outlive the
@@ -71,11 +71,18 @@ type Adapter struct {
 	opts    Options
 	now     func() time.Time
 	hub     *hub
+
+	queues, histories room // of all viewers of logs together
 }
 
 // New returns an Adapter that speaks through clients.
 func New(clients Clients, opts Options) *Adapter {
-	return &Adapter{clients: clients, opts: opts.withDefaults(), now: time.Now, hub: &hub{feeds: map[feedKey]*feed{}}}
+	opts = opts.withDefaults()
+	return &Adapter{
+		clients: clients, opts: opts, now: time.Now, hub: &hub{feeds: map[feedKey]*feed{}},
+		// An earlier line is held for a moment only, unless its viewer is slow.
+		queues: room{left: 16 * opts.LogQueueBytes}, histories: room{left: 8 * opts.LogHistoryBytes},
+	}
 }
 
 // renewal returns what gives the API of the cluster's present credential, or

@@ -14,8 +14,8 @@ import (
 // errEndless ends the reading of earlier lines that do not come to an end.
 var errEndless = errors.New("the earlier lines do not end")
 
-// endlessAfter is how many times what is kept of earlier lines is read to find
-// the newest of them.
+// endlessAfter is how many times what may be kept of earlier lines is read to
+// find the newest of them, also for a viewer who gets less of it.
 const endlessAfter = 8
 
 // history is what a viewer's sources gather of their earlier lines. Together
@@ -146,7 +146,7 @@ func (s *LogStream) tail(ctx context.Context, src *source, after mark, o corev1.
 	g, read := s.history.source(from), 0
 	err = src.read(ctx, o, func(b block) error {
 		g.add(b.lines)
-		if read += b.bytes; read > endlessAfter*s.history.limit {
+		if read += b.bytes; read > endlessAfter*s.adapter.opts.LogHistoryBytes {
 			return errEndless
 		}
 		return nil

@@ -59,8 +59,13 @@ func newPrinters(t *testing.T, write func(io.Writer, string, map[string][]string
 
 func (p *printers) open(t *testing.T, q fleet.LogQuery) *LogStream {
 	t.Helper()
+	return openOf(t, New(p, p.options), q)
+}
+
+func openOf(t *testing.T, a *Adapter, q fleet.LogQuery) *LogStream {
+	t.Helper()
 	q.Workload = fleet.Workload{ID: "w", Name: "web", Namespace: "ns"}
-	s, err := New(p, p.options).OpenLog(t.Context(), &fleet.Cluster{ID: "c"}, q)
+	s, err := a.OpenLog(t.Context(), &fleet.Cluster{ID: "c"}, q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +189,49 @@ func TestAttack13EarlierLinesWithoutEnd(t *testing.T) {
 		if r.missed == 0 || len(r.gaps) == 0 {
 			t.Errorf("%d lines were left out, and it was said: %v", r.missed, r.gaps)
 		}
+	}
+}
+
+// TestAttack13ManyViewersShareTheirMemory: whoever may read logs can open as many
+// as a person may have streams, and let each gather what one viewer may.
+func TestAttack13ManyViewersShareTheirMemory(t *testing.T) {
+	t.Parallel()
+	const viewers, lines, each = 60, 1000, 256 << 10
+	p := newPrinters(t, prints(lines))
+	a := New(p, Options{LogHistoryBytes: each, LogQueueBytes: each})
+	whole := func(s *LogStream, r *reading) (bytes int) {
+		r.until(t, s, func(r *reading) bool { return len(r.lines)+r.missed >= lines })
+		for _, text := range r.lines {
+			bytes += len(text) + lineCost
+		}
+		return bytes
+	}
+	var open []*LogStream
+	readings := make([]reading, viewers)
+	for i := range readings {
+		s := openOf(t, a, fleet.LogQuery{Tail: lines})
+		readings[i].until(t, s, func(r *reading) bool { return len(r.lines) > 0 }) // it has gathered all
+		open = append(open, s)
+	}
+	total := 0
+	for i, s := range open {
+		n := whole(s, &readings[i])
+		if n == 0 {
+			t.Errorf("viewer %d saw nothing", i)
+		}
+		total += n
+		s.Close()
+	}
+	if total > viewers*each/3 {
+		t.Errorf("%d viewers had gathered %d KiB, of %d that one may have", viewers, total>>10, each>>10)
+	}
+	alone := openOf(t, a, fleet.LogQuery{Tail: lines})
+	if n := whole(alone, &reading{}); n < each*9/10 {
+		t.Errorf("a viewer who is alone again has %d KiB", n>>10)
+	}
+	alone.Close()
+	if a.histories.left != 8*each || a.queues.left != 16*each {
+		t.Errorf("%d and %d bytes are left", a.histories.left, a.queues.left)
 	}
 }
 

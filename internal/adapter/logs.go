@@ -63,11 +63,10 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 		return nil, err
 	}
 	s := &LogStream{
-		adapter: a, query: q, limit: a.opts.LogQueueBytes, resumed: q.After != "",
+		adapter: a, query: q, resumed: q.After != "",
 		origin:  source{api: client.API, renewal: a.renewal(cluster.ID), cluster: cluster.ID + "/" + client.Hash, namespace: q.Workload.Namespace},
 		wake:    make(chan struct{}, 1),
 		drained: make(chan struct{}, 1),
-		history: history{limit: a.opts.LogHistoryBytes},
 		at:      parsePosition(q.After),
 		held:    map[*tap][]item{}, taps: map[string]*tap{}, ended: map[string]bool{},
 	}
@@ -91,6 +90,7 @@ func (a *Adapter) OpenLog(ctx context.Context, cluster *fleet.Cluster, q fleet.L
 		return nil, fleet.NotFound("No pod of %s that is there has a container %s.", q.Workload.Name, q.Container)
 	}
 	s.api.Store(client.API)
+	s.limit, s.history.limit = a.queues.take(a.opts.LogQueueBytes), a.histories.take(a.opts.LogHistoryBytes)
 	runCtx, cancelRun := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancelRun
 	s.running.Go(func() { s.run(runCtx, pods, selector, version) })
@@ -105,9 +105,13 @@ func (s *LogStream) Close() {
 	taps := s.taps
 	s.taps = nil
 	s.mu.Unlock()
+	if taps == nil {
+		return // closed before
+	}
 	for _, t := range taps {
 		t.leave()
 	}
+	s.adapter.queues.give(s.limit)
 }
 
 // Next waits for lines and returns those that are there, at most one message's
@@ -136,11 +140,14 @@ func (s *LogStream) noteInLog(ctx context.Context, format string, args ...any) {
 
 // run reads the earlier lines, then keeps up with the pods of a merged log.
 func (s *LogStream) run(ctx context.Context, pods []live.Pod, selector, version string) {
+	through := sync.OnceFunc(func() { s.adapter.histories.give(s.history.limit) })
+	defer through()
 	if s.query.Previous {
 		s.readPrevious(ctx, pods)
 		return
 	}
 	s.begin(ctx, pods)
+	through()
 	if s.query.Pod != "" {
 		<-ctx.Done()
 		return
