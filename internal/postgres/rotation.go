@@ -22,10 +22,14 @@ func (db *DB) KnownIdentity(ctx context.Context, clusterID string) (fleet.Cluste
 // TakeCredential puts the credential of c, which trial has tested, in the place
 // of the present one, and makes that trial the cluster's latest test: all of it
 // or nothing. It is CodeConflict when the row has moved on from c.Version or
-// the trial has ended otherwise.
-func (db *DB) TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, trial fleet.ConnectionTest, audit fleet.AuditEntry) error {
+// the trial has ended otherwise, and CodeForbidden when by is no admin any more:
+// trials take long.
+func (db *DB) TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, trial fleet.ConnectionTest, by fleet.Actor, audit fleet.AuditEntry) error {
 	trial.Trial = false
 	return wrap("take credential", db.inTx(ctx, func(tx pgx.Tx) error {
+		if err := stillAdmin(ctx, tx, by); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, `
 			UPDATE clusters SET credential_mode = @credential_mode, kubeconfig_path = @kubeconfig_path, context = @context,
 				credential_hash = @credential_hash, credential = @credential, credential_ends_at = @ends, cloud = @cloud,

@@ -92,7 +92,7 @@ func (r *Registry) rotate(ctx context.Context, actor fleet.Actor, id string, for
 	}
 	entry := r.audit(actor, "rotate", id)
 	entry.Diff = difference(before, c)
-	if err := r.Store.TakeCredential(ctx, c, cred, result, entry); err != nil {
+	if err := r.Store.TakeCredential(ctx, c, cred, result, actor, entry); err != nil {
 		r.write(test, func(ctx context.Context) error { return r.Store.DropTest(ctx, test) })
 		return result, err
 	}

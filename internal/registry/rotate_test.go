@@ -16,9 +16,14 @@ import (
 // during was called.
 func (b *bundle) rotate(id string, form fleet.ClusterForm, state fleet.TestState, during func()) error {
 	b.t.Helper()
+	return b.rotateBy(admin, id, form, state, during)
+}
+
+func (b *bundle) rotateBy(by fleet.Actor, id string, form fleet.ClusterForm, state fleet.TestState, during func()) error {
+	b.t.Helper()
 	done := make(chan error, 1)
 	go func() {
-		_, err := b.Rotate(b.t.Context(), admin, id, form)
+		_, err := b.Rotate(b.t.Context(), by, id, form)
 		done <- err
 	}()
 	if r := b.begun(); r.Pinned.UID != "uid-1" {
@@ -109,6 +114,33 @@ func TestTheOldCredentialStaysUnlessTheNewOnePasses(t *testing.T) {
 	})
 	wantCode(t, err, fleet.CodeConflict)
 	unchanged("an edit meanwhile")
+}
+
+// TestAttack10ARotationOutlivesNoRight: its test takes long, and whoever asked for it
+// may be an admin no more when it ends.
+func TestAttack10ARotationOutlivesNoRight(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	before := b.status("c1")
+	for id, email := range map[string]string{
+		"018f0000-0000-7000-8000-000000000001": "fired@example.com", "018f0000-0000-7000-8000-000000000002": "other@example.com",
+	} {
+		b.must(b.db.CreateUser(t.Context(), fleet.User{ID: id, Email: email, Role: fleet.RoleAdmin}, false, fleet.AuditEntry{}))
+	}
+	u, err := b.db.UserByEmail(t.Context(), "fired@example.com")
+	b.must(err)
+	by := fleet.Actor{ID: u.ID, Epoch: u.Epoch, Email: u.Email, Role: u.Role}
+	err = b.rotateBy(by, "c1", fleet.ClusterForm{"kubeconfig": "another"}, fleet.TestOK, func() {
+		u.Role = fleet.RoleViewer
+		b.must(b.db.ChangeUser(t.Context(), u, fleet.Actor{}, fleet.AuditEntry{}))
+	})
+	wantCode(t, err, fleet.CodeForbidden)
+	b.wantRefused("cluster.rotate", "cluster/c1", "any more")
+	if s := b.status("c1"); !s.IsTarget() || s.Running || s.Cluster.Fingerprint() != before.Cluster.Fingerprint() {
+		t.Errorf("target %t (%s), running %t, another credential %t", s.IsTarget(), s.WhyNotTarget(), s.Running, s.Cluster.Fingerprint() != before.Cluster.Fingerprint())
+	}
 }
 
 func TestARotationWaitsForTheTestThatRuns(t *testing.T) {

@@ -74,8 +74,9 @@ type Store interface {
 	KnownIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error)
 	// TakeCredential puts the credential of c, which trial has tested, in the
 	// place of the present one, and makes the trial the cluster's latest test,
-	// all or nothing. A row that has moved on from c.Version is CodeConflict.
-	TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, trial fleet.ConnectionTest, audit fleet.AuditEntry) error
+	// all or nothing. A row that has moved on from c.Version is CodeConflict. by is
+	// asked for once more: one who is no admin any more is CodeForbidden.
+	TakeCredential(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, trial fleet.ConnectionTest, by fleet.Actor, audit fleet.AuditEntry) error
 	// Audit appends to the record.
 	Audit(ctx context.Context, entry fleet.AuditEntry) error
 }
