@@ -135,8 +135,12 @@ func (w *world) printing(wl *fleet.Workload, n int) (wait func()) {
 
 // numbered returns the numbers of "line i of n" lines in the order they came.
 func numbered(lines []string, n int) (out []int) {
+	mark := fmt.Sprintf(" of %d:", n)
 	for _, l := range lines {
 		var i, of int
+		if !strings.Contains(l, mark) {
+			continue // of the many lines that there may be, few are worth the scan
+		}
 		if _, err := fmt.Sscanf(l, "line %d of %d:", &i, &of); err == nil && of == n {
 			out = append(out, i)
 		}
