@@ -24,7 +24,12 @@ func (pl *place) lesser(t testing.TB, on profile) []byte {
 func (pl *place) becomesLesser(t testing.TB) {
 	t.Helper()
 	pl.mount(t, pl.id, pl.lesser(t, pl.on))
-	pl.test(t, "ok")
+	// The changed file is tested by itself, too, and a cluster has one test at a time.
+	eventually(t, patience, "a test of the new file to begin", func() (bool, string) {
+		answer := pl.post(t, pl.path("/test"), nil)
+		return answer.status == http.StatusSeeOther, clipped(answer.text())
+	})
+	pl.tested(t, "ok")
 }
 
 // stage is the state of a stage of the latest test.
