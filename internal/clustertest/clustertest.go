@@ -59,41 +59,6 @@ func Kubeconfig(t testing.TB, profile, nodes string) (path string, raw []byte) {
 	return path, raw
 }
 
-// SetIdle gives the programs of the shared cluster of a profile and kind of nodes
-// only the processor time that nothing else wants, or their full share again.
-func SetIdle(t testing.TB, profile, nodes string, idle bool) {
-	t.Helper()
-	if os.Getenv(Override) != "" {
-		return // its processors are its own
-	}
-	dir := os.Getenv("PORTOLAN_DEVCLUSTER_DIR")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(cache, "portolan", "devcluster")
-	}
-	files, err := filepath.Glob(filepath.Join(dir, Name(profile, nodes), "pids", "*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no programs of %s: %v", Name(profile, nodes), err)
-	}
-	policy := "--other"
-	if idle {
-		policy = "--idle"
-	}
-	for _, file := range files {
-		pid, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command("chrt", "--all-tasks", policy, "--pid", "0", strings.TrimSpace(string(pid))).CombinedOutput()
-		if err != nil {
-			t.Fatalf("chrt of %s: %v: %s", filepath.Base(file), err, out)
-		}
-	}
-}
-
 // devcluster runs bin/devcluster and returns what it printed.
 func devcluster(t testing.TB, args ...string) []byte {
 	t.Helper()

@@ -18,12 +18,13 @@ import (
 // benchRegistry tests a thousand clusters, ten of them black-holed, while people
 // read the list of them, and then removes them again. Behind all of them is one
 // API server. A fleet's own are on machines of their own, so what counts is the
-// pages while this one takes only the processor time that nobody else wants; the
-// pages while it takes its full share of this machine's are told beside it.
+// pages while this one takes next to no processor time that others want; the pages
+// while it takes its full share of this machine's are told beside it.
 // Quiet times and tests take turns: how fast such a machine answers drifts by
-// more than what is looked for.
+// more than what is looked for. There are several of them: of one turn's two
+// thousand pages, chance alone moves the 99th percentile by some 7 %.
 func benchRegistry(b *testing.B, x *bench) {
-	const clusters, holes, limit, rounds = 1000, 10, time.Minute, 3
+	const clusters, holes, limit, rounds = 1000, 10, time.Minute, 6
 	metrics := freeAddress(b)
 	p := installation(b, map[string]string{
 		"PORTOLAN_DATABASE_URL": postgrestest.URL(b), "PORTOLAN_METRICS_LISTEN": metrics, "PORTOLAN_TEST_INTERVAL": "1h",
@@ -45,17 +46,19 @@ func benchRegistry(b *testing.B, x *bench) {
 	var apart, sharing turns
 	before := f.figures(b, 0)
 	b.Cleanup(func() { clustertest.SetIdle(b, simulated.name, simulated.nodes, false) })
-	for range rounds {
-		for _, of := range []*turns{&apart, &sharing} {
-			clustertest.SetIdle(b, simulated.name, simulated.nodes, of == &apart)
-			of.quiet = append(of.quiet, f.readList(b, 2000)...)
-			t, pages := f.readMeanwhile(b)
-			took, of.during = max(took, t), append(of.during, pages...)
-		}
+	turn := func(of *turns) {
+		clustertest.SetIdle(b, simulated.name, simulated.nodes, of == &apart)
+		of.quiet = append(of.quiet, f.readList(b, 2000)...)
+		t, pages := f.readMeanwhile(b)
+		took, of.during = max(took, t), append(of.during, pages...)
 	}
+	for range rounds {
+		turn(&apart)
+	}
+	turn(&sharing)
 	after := f.figures(b, before.goroutines)
 	x.report(b, line{
-		what:     fmt.Sprintf("all of %d clusters tested, %d black-holed, the longest of %d times", clusters, holes, 2*rounds),
+		what:     fmt.Sprintf("all of %d clusters tested, %d black-holed, the longest of %d times", clusters, holes, rounds+1),
 		measured: fmt.Sprintf("%d passed, %d failed; goroutines %d before, %d after; RSS %.0f and %.0f MiB", f.passed, f.failed, before.goroutines, after.goroutines, before.rss, after.rss),
 		result:   fmt.Sprintf("%.1f s", took.Seconds()), aim: "≤ 60 s", met: took <= limit && f.passed == clusters-holes && f.failed == holes,
 	}, map[string]float64{"tested-s": took.Seconds()})
