@@ -103,7 +103,7 @@ func (t *Tokens) drop(value string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.token.Value == value && time.Since(t.made) > fresh {
-		t.token = Token{}
+		t.token, t.renewAt = Token{}, time.Time{}
 	}
 }
 
