@@ -71,18 +71,33 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "portolan:", err)
 		return 2
 	}
-	if err := command.Run(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := command.Run(); err != nil {
 		fmt.Fprintln(stderr, "portolan:", explain(err))
 		return 1
 	}
 	return 0
 }
 
+// untilTold runs what runs until the process is told to end. To be told so is no
+// error of it, whatever that cuts short; a command that was to come to an end by
+// itself has failed then.
+func untilTold(ctx context.Context, work func(context.Context) error) error {
+	err := work(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
 // explain returns what a person needs of an error: of one made to be shown,
 // its own words without the way that it took.
 func explain(err error) string {
 	var shown *fleet.Error
-	if !errors.As(err, &shown) {
+	switch {
+	case errors.As(err, &shown):
+	case errors.Is(err, context.Canceled):
+		return "interrupted before the end (" + err.Error() + ")"
+	default:
 		return err.Error()
 	}
 	text := shown.Message

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,9 @@ type serveCmd struct {
 }
 
 // Run serves until ctx ends.
-func (c serveCmd) Run(ctx context.Context) (err error) {
+func (c serveCmd) Run(ctx context.Context) error { return untilTold(ctx, c.serve) }
+
+func (c serveCmd) serve(ctx context.Context) error {
 	log := c.logger()
 	url := c.DatabaseURL
 	if url == "" {
@@ -55,7 +58,7 @@ func (c serveCmd) Run(ctx context.Context) (err error) {
 	}
 	p, err := assemble(ctx, log, url, ring, c.clusterConfig, c.workerConfig, c.retention(), true)
 	if err != nil {
-		return err
+		return cmp.Or(context.Cause(ctx), err) // where the database has ended meanwhile, that is why
 	}
 	defer p.close()
 	return together(ctx,
@@ -93,7 +96,9 @@ type webCmd struct {
 }
 
 // Run serves the pages until ctx ends.
-func (c webCmd) Run(ctx context.Context) error {
+func (c webCmd) Run(ctx context.Context) error { return untilTold(ctx, c.serve) }
+
+func (c webCmd) serve(ctx context.Context) error {
 	p, err := c.assemble(ctx, c.databaseConfig, c.clusterConfig, workerConfig{}, c.retention(), false)
 	if err != nil {
 		return err
@@ -112,7 +117,9 @@ type workerCmd struct {
 }
 
 // Run works until ctx ends.
-func (c workerCmd) Run(ctx context.Context) error {
+func (c workerCmd) Run(ctx context.Context) error { return untilTold(ctx, c.work) }
+
+func (c workerCmd) work(ctx context.Context) error {
 	p, err := c.assemble(ctx, c.databaseConfig, c.clusterConfig, c.workerConfig, c.retention(), true)
 	if err != nil {
 		return err
