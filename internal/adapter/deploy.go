@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"portolan/internal/fleet"
@@ -39,15 +38,10 @@ func (j *job) namespace(ctx context.Context) error {
 		j.result.Skipped = true
 		j.done("%s exists", name)
 		return nil
-	case apierrors.IsForbidden(err):
-		// A credential scoped to its namespaces may not read them; whether this
-		// one exists is then told by what is made in it.
-		j.result.Skipped = true
-		j.done("not allowed to look; going on")
-		return nil
-	case !apierrors.IsNotFound(err):
+	case !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):
 		return refusal(err, "read", object)
 	}
+	hidden := apierrors.IsForbidden(err)
 
 	labels := maps.Clone(j.Cluster.Labels)
 	if labels == nil {
@@ -58,9 +52,20 @@ func (j *job) namespace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = live.Namespaces.REST(j.api).Patch(types.ApplyYAMLPatchType).Resource(live.Namespaces.Plural).Name(name).
+	// Not by an apply, which takes the right to patch namespaces as well.
+	err = live.Namespaces.REST(j.api).Post().Resource(live.Namespaces.Plural).
 		Param("fieldManager", live.Manager).Body(body).Do(ctx).Error()
-	if err != nil && !apierrors.IsConflict(err) { // a conflict: somebody has just made it
+	switch {
+	case hidden && (apierrors.IsAlreadyExists(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err) || apierrors.IsInvalid(err)):
+		// A credential scoped to its namespaces may neither read nor make them;
+		// whether this one exists is then told by what is made in it.
+		j.result.Skipped = true
+		j.done("not allowed to look; going on")
+		return nil
+	case apierrors.IsAlreadyExists(err): // somebody has just made it
+		j.done("%s exists", name)
+		return nil
+	case err != nil:
 		return refusal(err, "create", object)
 	}
 	j.event(fleet.EventNormal, "", object, "%s %s", object, created)

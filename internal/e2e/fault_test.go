@@ -146,8 +146,8 @@ func TestB24AKilledWorkerIsReplacedAtEachStep(t *testing.T) {
 		changes fields
 		release func(t *testing.T, w *held) // instead of lifting what is shut
 	}{
-		{name: "namespace", shuts: func(r *http.Request, namespace, _ string) bool {
-			return r.Method != http.MethodGet && r.URL.Path == "/api/v1/namespaces/"+namespace
+		{name: "namespace", shuts: func(r *http.Request, _, _ string) bool {
+			return r.Method == http.MethodPost && r.URL.Path == "/api/v1/namespaces"
 		}},
 		{name: "objects", shuts: func(r *http.Request, namespace, _ string) bool {
 			return r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path, "/apis/apps/v1/namespaces/"+namespace+"/deployments")
