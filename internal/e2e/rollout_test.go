@@ -31,7 +31,8 @@ func TestB10SuccessMeansRolledOutAndReachable(t *testing.T) {
 		op := pl.begin(t, form)
 		op.reaches(t, "address", "running")
 		w := pl.workload(t, form["name"])
-		if ok, state := settled(w.deployment(t)); !ok {
+		if d := w.deployment(t); !completed(d) {
+			_, state := settled(d)
 			t.Errorf("the rollout step ended with %s", state)
 		}
 		holds(t, 2*time.Second, "no success without an address", func() (bool, string) {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -235,6 +236,15 @@ func settled(d *apps.Deployment) (bool, string) {
 	return ok, "generation " + strconv.FormatInt(d.Generation, 10) + " observed " + strconv.FormatInt(s.ObservedGeneration, 10) +
 		", desired " + strconv.Itoa(int(want)) + " updated " + strconv.Itoa(int(s.UpdatedReplicas)) +
 		" available " + strconv.Itoa(int(s.AvailableReplicas)) + " replicas " + strconv.Itoa(int(s.Replicas))
+}
+
+// completed reports whether the rollout of the present spec has once been complete,
+// which stays said though a pod is not ready again meanwhile: what the deployment
+// controller calls its reason NewReplicaSetAvailable.
+func completed(d *apps.Deployment) bool {
+	return d.Status.ObservedGeneration >= d.Generation && slices.ContainsFunc(d.Status.Conditions, func(c apps.DeploymentCondition) bool {
+		return c.Type == apps.DeploymentProgressing && c.Reason == "NewReplicaSetAvailable"
+	})
 }
 
 // podSpec is that of a pod that somebody else might run.
