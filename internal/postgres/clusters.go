@@ -95,7 +95,9 @@ func (db *DB) CreateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 
 // UpdateCluster replaces every field of the row if c.Version is still its
 // version, and counts it up. cred nil keeps the sealed credential, except that
-// mounted mode drops it. A version that has moved on is CodeConflict.
+// mounted mode drops it. A version that has moved on is CodeConflict. No test is
+// wanted of what a person has changed; of a mounted file whose change is noticed
+// only here, one is.
 func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.SealedCredential, audit fleet.AuditEntry) error {
 	err := db.inTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
@@ -105,7 +107,11 @@ func (db *DB) UpdateCluster(ctx context.Context, c fleet.Cluster, cred *fleet.Se
 				allow_tls_skip = @allow_tls_skip, allow_proxy = @allow_proxy, namespace = @namespace,
 				runtime_namespaces = @runtime_namespaces, exposure = @exposure, image_pull_secrets = @image_pull_secrets,
 				labels = @labels, region = @region, enabled = @enabled, fingerprint = @fingerprint,
-				test_wanted = test_wanted AND fingerprint = @fingerprint, version = version + 1, updated_at = now()
+				test_wanted = test_wanted AND fingerprint = @fingerprint
+					OR credential_mode = 'mounted' AND @credential_mode = 'mounted' AND kubeconfig_path = @kubeconfig_path
+					AND credential_hash <> @credential_hash AND @credential_hash <> '',
+				test_wanted_by = CASE WHEN test_wanted AND fingerprint = @fingerprint THEN test_wanted_by ELSE '' END,
+				version = version + 1, updated_at = now()
 			WHERE id = @id AND version = @version`, clusterArgs(c))
 		if err != nil {
 			return err

@@ -103,6 +103,22 @@ func TestB2AChangedFileIsTestedAtOnce(t *testing.T) {
 	b.until("the file is back", func() bool { s := b.status("c1"); return s.IsTarget() })
 }
 
+func TestB2SavingHidesNoChangeOfTheFile(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestOK)
+	b.folder.put("one", "rotated")
+	_, err := b.Update(t.Context(), admin, "c1", form("c1", "label", "Another", "version", "1"))
+	b.must(err)
+	b.poll()
+	if r := b.begun(); string(r.Kubeconfig) != "rotated" {
+		t.Fatalf("tested %q", r.Kubeconfig)
+	}
+	b.tester.end <- fleet.TestOK
+	b.until("the cluster is a target", func() bool { s := b.status("c1"); return s.IsTarget() })
+}
+
 func hash(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
 func TestB5FilesThatNoClusterUsesAreFound(t *testing.T) {
