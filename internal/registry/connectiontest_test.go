@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"portolan/internal/fleet"
 	"portolan/internal/postgres"
@@ -110,4 +111,35 @@ func TestATestIsOfARowAndItsOwnCredential(t *testing.T) {
 		t.Errorf("%s is tested with the context %s", r.Kubeconfig, r.Cluster.Context)
 	}
 	b.until("it counts for the present row", func() bool { s := b.status("c1"); return s.IsTarget() })
+}
+
+// stalling stores the progress of tests only when it is let.
+type stalling struct {
+	registry.Store
+	let chan struct{}
+}
+
+func (s *stalling) SaveTest(ctx context.Context, t fleet.ConnectionTest) error {
+	if t.State == fleet.TestRunning {
+		<-s.let
+	}
+	return s.Store.SaveTest(ctx, t)
+}
+
+// A database that stalls takes nothing of the time that a cluster has to answer.
+func TestATestDoesNotWaitForTheDatabase(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	let := make(chan struct{})
+	slow := b.another(func(o *registry.Options) { o.Store = &stalling{b.db, let} })
+	b.must(slow.StartTest(t.Context(), admin, "c1"))
+	b.begun()
+	select {
+	case b.tester.end <- fleet.TestOK:
+	case <-time.After(patience):
+		t.Error("the test has stopped for the database")
+	}
+	close(let)
+	b.until("the cluster is a target", func() bool { s := b.status("c1"); return s.IsTarget() })
 }

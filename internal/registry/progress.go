@@ -8,8 +8,8 @@ import (
 	"portolan/internal/fleet"
 )
 
-// progress stores how a test stands, not more often than every so often; 0 =
-// each time that it is told.
+// progress stores how a test stands, every so often and beside the test, whose time
+// is none of the database's.
 type progress struct {
 	save  func(fleet.ConnectionTest)
 	every time.Duration
@@ -23,10 +23,6 @@ type progress struct {
 }
 
 func (p *progress) report(t fleet.ConnectionTest) {
-	if p.every == 0 {
-		p.save(t)
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.pending {

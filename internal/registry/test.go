@@ -158,9 +158,13 @@ func (r *Registry) run(test fleet.ConnectionTest, request TestRequest) {
 	r.write(test, func(ctx context.Context) error { return r.Store.SaveTest(ctx, result) })
 }
 
-// unwatchedProgress is how often the progress of a test is stored for which
-// nobody waits. Most end sooner, and a thousand of them cost few writes.
-const unwatchedProgress = 200 * time.Millisecond
+// How often the progress of a test is stored, by whether somebody waits for it: as
+// good as at once, or so seldom that most end sooner, and a thousand of them cost
+// few writes.
+const (
+	watchedProgress   = time.Millisecond
+	unwatchedProgress = 200 * time.Millisecond
+)
 
 // try runs the test and stores its progress, but not its end.
 func (r *Registry) try(test fleet.ConnectionTest, request TestRequest) fleet.ConnectionTest {
@@ -170,7 +174,7 @@ func (r *Registry) try(test fleet.ConnectionTest, request TestRequest) fleet.Con
 		t.StartedAt, t.Deadline, t.Watched = test.StartedAt, test.Deadline, test.Watched
 		return t
 	}
-	p := &progress{save: func(t fleet.ConnectionTest) {
+	p := &progress{every: watchedProgress, save: func(t fleet.ConnectionTest) {
 		if r.ctx.Err() != nil {
 			return
 		}
