@@ -136,7 +136,7 @@ func CredentialPage(p Page, v Credential) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = clusterCredential(v.Form).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = clusterCredential(v.Form, v.Form.inspect("credential")).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

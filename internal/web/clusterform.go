@@ -283,14 +283,9 @@ func (s *Server) inspectKubeconfig(w http.ResponseWriter, r *http.Request) error
 var editPage = regexp.MustCompile(`^/admin/clusters/([a-z0-9-]+)/(edit|credential)$`)
 
 // editedCluster is the cluster whose form asked for an inspection without
-// JavaScript, and which of its forms: that of an existing cluster does not hold
-// its id.
+// JavaScript, and which of its forms.
 func editedCluster(r *http.Request) (id, page string) {
-	u, err := url.Parse(r.Referer())
-	if err != nil {
-		return "", ""
-	}
-	if m := editPage.FindStringSubmatch(u.Path); m != nil {
+	if m := editPage.FindStringSubmatch(r.URL.Query().Get("page")); m != nil {
 		return m[1], m[2]
 	}
 	return "", ""

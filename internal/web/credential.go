@@ -59,7 +59,7 @@ func (s *Server) rotateCredential(w http.ResponseWriter, r *http.Request) error 
 }
 
 func (s *Server) credentialPage(w http.ResponseWriter, r *http.Request, status int, c fleet.Status, form fleet.ClusterForm, v views.Credential) error {
-	v.ID, v.Label = c.Cluster.ID, c.Cluster.Label
+	v.ID, v.Form.ID, v.Label = c.Cluster.ID, c.Cluster.ID, c.Cluster.Label
 	v.Present = credentialFacts(&c, time.Now())
 	s.offerCredentials(r.Context(), &v.Form, form)
 	manifest, err := s.Registry.RBAC(r.Context(), v.ID)
