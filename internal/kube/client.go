@@ -131,6 +131,9 @@ type entry struct {
 // may have removed its cluster.
 const clientIdle = 15 * time.Minute
 
+// credentialTimeout bounds a read of the database.
+const credentialTimeout = 10 * time.Second
+
 // key says what a client was made from.
 type key struct {
 	clusterID, hash, cloud, destination, context string
@@ -167,6 +170,9 @@ func (c *Clients) Get(ctx context.Context, cluster *fleet.Cluster) (*Client, err
 		options := ParseOptions{Context: cluster.Context, Allows: cluster.Allows}
 		if cluster.Cloud.Sealed() {
 			options.Destination = cluster.Cloud.Destination
+			// Others wait for this, too: it does not end because the first to ask left.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), credentialTimeout)
+			defer cancel()
 			if options.Cloud, err = c.source.CloudCredential(ctx, cluster); err != nil {
 				return nil, unusable(cluster, err)
 			}

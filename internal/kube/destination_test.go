@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -64,4 +65,23 @@ func TestASealedCloudSecretGoesToNoOtherServer(t *testing.T) {
 	check(t, run("# renewed\n"+good), fleet.StageCredential, fleet.CheckOK)
 	row.Cloud.Destination = ""
 	check(t, run(kubeconfigFor("https://127.0.0.1:2", caLine(ca), user)), fleet.StageCredential, fleet.CheckOK)
+
+	// Whoever leaves while a client is made spoils it for nobody who waits for it.
+	ctx, leave := context.WithCancel(t.Context())
+	clients := kube.NewClients(leaving{sealedSource{[]byte(good), sealed}, leave}, opts)
+	defer clients.Close()
+	if _, err := clients.Get(ctx, &row); err != nil {
+		t.Errorf("the client of somebody who left: %v", err)
+	}
+}
+
+// leaving is a source that is asked by somebody who leaves at that moment.
+type leaving struct {
+	sealedSource
+	leave func()
+}
+
+func (l leaving) CloudCredential(ctx context.Context, _ *fleet.Cluster) (fleet.CloudCredential, error) {
+	l.leave()
+	return l.cred, ctx.Err()
 }
