@@ -106,12 +106,12 @@ const ExpiryWarning = 14 * 24 * time.Hour
 
 // CredentialFacts describes a kubeconfig without revealing it.
 type CredentialFacts struct {
-	Kind      string    `json:"kind,omitempty"`    // client certificate, token, …
-	Subject   string    `json:"subject,omitempty"` // of the certificate or token
-	Server    string    `json:"server,omitempty"`  // URL of the API server
-	Context   string    `json:"context,omitempty"` // the context that is used
-	NotAfter  time.Time `json:"notAfter,omitzero"` // of the credential; zero = it does not say
-	CAExpires time.Time `json:"caExpires,omitzero"`
+	Kind      string    `json:"kind,omitempty"`     // client certificate, token, …
+	Subject   string    `json:"subject,omitempty"`  // of the certificate or token
+	Server    string    `json:"server,omitempty"`   // URL of the API server
+	Context   string    `json:"context,omitempty"`  // the context that is used
+	NotAfter  time.Time `json:"notAfter,omitzero"`  // of the credential; zero = it does not say
+	CAExpires time.Time `json:"caExpires,omitzero"` // of the authority's certificates, the next to end
 }
 
 // Failed returns the first failed check, or nil.

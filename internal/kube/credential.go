@@ -212,12 +212,22 @@ func (c *credential) facts() fleet.CredentialFacts {
 			f.Kind = oidcToken
 		}
 	}
-	for _, root := range c.roots {
-		if f.CAExpires.IsZero() || root.NotAfter.Before(f.CAExpires) {
-			f.CAExpires = root.NotAfter.UTC()
+	f.CAExpires = firstEnd(c.roots, time.Now())
+	return f
+}
+
+// firstEnd is when the next of the certificates ends, or, where all have, when the
+// last of them did. Of an authority's, one that has ended counts no more beside the
+// one that has taken its place. Zero = there is none.
+func firstEnd(certificates []*x509.Certificate, now time.Time) time.Time {
+	var end time.Time
+	for _, c := range certificates {
+		ends := c.NotAfter.UTC()
+		if end.IsZero() || end.Before(now) && ends.After(end) || ends.After(now) && ends.Before(end) {
+			end = ends
 		}
 	}
-	return f
+	return end
 }
 
 // oidcToken is the kind of an identity provider's token, whose issuer is an

@@ -160,6 +160,31 @@ func TestParseAccepts(t *testing.T) {
 		t.Errorf("facts %+v, want %+v", facts, want)
 	}
 
+	// While an authority's certificate takes the place of another, the old one's end
+	// is no end of the authority.
+	for what, c := range map[string]struct {
+		in   []time.Duration
+		want int
+	}{
+		"one has ended":  {[]time.Duration{-2 * time.Hour, 40 * time.Hour, 30 * time.Hour}, 2},
+		"the same, last": {[]time.Duration{30 * time.Hour, 40 * time.Hour, -2 * time.Hour}, 0},
+		"all have":       {[]time.Duration{-2 * time.Hour, -1 * time.Hour, -3 * time.Hour}, 1},
+	} {
+		var bundle []byte
+		now := time.Now().Truncate(time.Second).UTC()
+		for _, in := range c.in {
+			root, _ := ca.issue(t, "root", now.Add(in))
+			bundle = append(bundle, root...)
+		}
+		k, err := kube.Parse([]byte(kubeconfigWith("    certificate-authority-data: "+b64(bundle)+"\n", tokenUser)), kube.ParseOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := k.Facts("").CAExpires; !got.Equal(now.Add(c.in[c.want])) {
+			t.Errorf("%s: the authority ends in %v", what, got.Sub(now))
+		}
+	}
+
 	// A refused context beside the chosen one does no harm, and is shown.
 	two := kubeconfigWith("    certificate-authority-data: "+b64(ca.pem)+"\n", tokenUser)
 	two = strings.Replace(two, "contexts:\n", "contexts:\n- name: bad\n  context: {cluster: harbour, user: runner}\n", 1) +
