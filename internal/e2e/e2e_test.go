@@ -28,8 +28,9 @@ func TestMain(m *testing.M) {
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
 	if !chosen {
-		// The tests wait for clusters far more than they compute.
-		if err := flag.Set("test.parallel", "8"); err != nil {
+		// The tests wait for clusters more than they compute, but the clusters
+		// compute on this machine, too.
+		if err := flag.Set("test.parallel", "4"); err != nil {
 			panic(err)
 		}
 	}
