@@ -110,4 +110,6 @@ func (t tester) Test(ctx context.Context, r registry.TestRequest, progress func(
 	}, progress)
 }
 
-func (tester) Manifest(c fleet.Cluster) ([]byte, error) { return kube.RBACManifest(&c) }
+func (tester) Manifest(c fleet.Cluster, identity string) ([]byte, error) {
+	return kube.RBACManifest(&c, identity)
+}

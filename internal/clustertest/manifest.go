@@ -10,6 +10,7 @@ import (
 	authorization "k8s.io/api/authorization/v1"
 	core "k8s.io/api/core/v1"
 	rbac "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/kubernetes"
@@ -42,8 +43,11 @@ func ApplyManifest(t testing.TB, raw, manifest []byte) {
 		case "Namespace":
 			var ns core.Namespace
 			decode(&ns)
-			_, err = client.CoreV1().Namespaces().Create(ctx, &ns, metav1.CreateOptions{})
-			DeleteNamespace(t, client, ns.Name)
+			if _, err = client.CoreV1().Namespaces().Create(ctx, &ns, metav1.CreateOptions{}); apierrors.IsAlreadyExists(err) {
+				err = nil // and whoever made it deletes it
+			} else {
+				DeleteNamespace(t, client, ns.Name)
+			}
 		case "ServiceAccount":
 			var sa core.ServiceAccount
 			decode(&sa)
@@ -73,12 +77,16 @@ func ApplyManifest(t testing.TB, raw, manifest []byte) {
 	}
 }
 
-// AwaitAccess waits until the API server lets a service account do in a namespace
+// AwaitAccess waits until the API server lets a service account or a user do in a namespace
 // what a rule says: it learns of new roles a little later than they are made.
 func AwaitAccess(t testing.TB, client kubernetes.Interface, namespace string, account rbac.Subject, rule rbac.PolicyRule) {
 	t.Helper()
+	user := account.Name
+	if account.Kind == rbac.ServiceAccountKind {
+		user = "system:serviceaccount:" + account.Namespace + ":" + account.Name
+	}
 	review := &authorization.SubjectAccessReview{Spec: authorization.SubjectAccessReviewSpec{
-		User: "system:serviceaccount:" + account.Namespace + ":" + account.Name,
+		User: user,
 		ResourceAttributes: &authorization.ResourceAttributes{
 			Namespace: namespace, Group: rule.APIGroups[0], Verb: rule.Verbs[0],
 		},

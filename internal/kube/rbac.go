@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"encoding/json"
 	"slices"
 	"strings"
 	"text/template"
@@ -12,8 +13,9 @@ import (
 // RBACManifest returns the least that an identity needs for the present
 // configuration of a cluster, ready for kubectl apply: its namespaces, a role
 // in each with exactly the table fleet.Permissions, and a service account, in
-// the fallback namespace, that holds them. What only features need is marked.
-func RBACManifest(cluster *fleet.Cluster) ([]byte, error) {
+// the fallback namespace, that holds them. So does the identity that the cluster
+// is used with now, where it is given. What only features need is marked.
+func RBACManifest(cluster *fleet.Cluster, identity string) ([]byte, error) {
 	var out bytes.Buffer
 	err := manifest.Execute(&out, map[string]any{
 		"ID":         cluster.ID,
@@ -21,9 +23,33 @@ func RBACManifest(cluster *fleet.Cluster) ([]byte, error) {
 		"Namespaces": cluster.Namespaces(),
 		"Required":   rulesOf(fleet.Permissions, false),
 		"Optional":   rulesOf(fleet.Permissions, true),
+		"Present":    subjectOf(identity, cluster.Namespace),
 	})
 	return out.Bytes(), err
 }
+
+// subject is who holds a role.
+type subject struct{ Kind, Namespace, Name string }
+
+// subjectOf returns an identity, as an API server calls it, as a subject; nil where
+// there is none, or where it is the manifest's own service account. A service
+// account's user name is made of four parts (“Service account tokens” in
+// Kubernetes' page about authenticating).
+func subjectOf(identity, home string) *subject {
+	account, isAccount := strings.CutPrefix(identity, "system:serviceaccount:")
+	namespace, name, _ := strings.Cut(account, ":")
+	switch {
+	case identity == "", isAccount && namespace == home && name == accountName:
+		return nil
+	case isAccount:
+		return &subject{"ServiceAccount", namespace, name}
+	default:
+		return &subject{Kind: "User", Name: identity}
+	}
+}
+
+// accountName is the manifest's own service account.
+const accountName = "portolan"
 
 // rule is one rule of a role: resources of one group that need the same verbs.
 type rule struct {
@@ -57,7 +83,8 @@ func rulesOf(table []fleet.Permission, optional bool) []rule {
 }
 
 var manifest = template.Must(template.New("rbac.yaml").Funcs(template.FuncMap{
-	"list": func(items []string) string { return `["` + strings.Join(items, `", "`) + `"]` },
+	"list":   func(items []string) string { return `["` + strings.Join(items, `", "`) + `"]` },
+	"quoted": func(text string) (string, error) { quoted, err := json.Marshal(text); return string(quoted), err },
 }).Parse(`# What Portolan needs in the cluster{{with .ID}} {{.}}{{end}}. With an administrator's kubeconfig:
 #   kubectl apply -f rbac.yaml
 #   TOKEN=$(kubectl -n {{.Home}} create token portolan --duration=8760h)
@@ -119,5 +146,15 @@ subjects:
 - kind: ServiceAccount
   name: portolan
   namespace: "{{$.Home}}"
+{{- with $.Present}}
+# Whom the cluster is used as now:
+- kind: {{.Kind}}
+  name: {{quoted .Name}}
+{{- if .Namespace}}
+  namespace: {{quoted .Namespace}}
+{{- else}}
+  apiGroup: rbac.authorization.k8s.io
+{{- end}}
+{{- end}}
 {{- end}}
 `))

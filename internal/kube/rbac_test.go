@@ -19,7 +19,7 @@ import (
 // and returns a kubeconfig of the identity in it.
 func applyManifest(t *testing.T, raw []byte, cluster *fleet.Cluster) []byte {
 	t.Helper()
-	text, err := kube.RBACManifest(cluster)
+	text, err := kube.RBACManifest(cluster, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +46,31 @@ func TestB7ManifestPasses(t *testing.T) {
 	}
 	if test.Pinned.Namespace != cluster.Namespace {
 		t.Errorf("pinned by %q, want %q", test.Pinned.Namespace, cluster.Namespace)
+	}
+}
+
+// What a test with too few permissions tells people to apply helps whom it was about.
+func TestB7TheManifestServesWhomTheClusterIsUsedAs(t *testing.T) {
+	t.Parallel()
+	_, raw := clustertest.Kubeconfig(t, "k3s", "kwok")
+	client := clustertest.Client(t, raw)
+	home := clustertest.Namespace(t, client)
+	for name, present := range map[string][]byte{
+		"a service account": clustertest.AccountKubeconfig(t, raw, home, "ours"),
+		"a person":          clustertest.UserKubeconfig(t, "k3s", "kwok", `ana: "#1"@`+home, "people"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cluster := clusterRow(clustertest.Namespace(t, client))
+			test := kube.NewTester(opts).Run(t.Context(), kube.TestRequest{Cluster: cluster, Kubeconfig: present, Deadline: patience}, nil)
+			check(t, test, fleet.StagePermissions, fleet.CheckFailed, "rbac.yaml")
+			text, err := kube.RBACManifest(&cluster, test.Identity)
+			if err != nil {
+				t.Fatal(err)
+			}
+			clustertest.ApplyManifest(t, raw, text)
+			eventually(t, kube.TestRequest{Cluster: cluster, Kubeconfig: present}, func(test fleet.ConnectionTest) bool { return test.State == fleet.TestOK })
+		})
 	}
 }
 

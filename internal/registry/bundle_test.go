@@ -129,7 +129,9 @@ func (s *scripted) Test(ctx context.Context, r registry.TestRequest, progress fu
 	return result
 }
 
-func (s *scripted) Manifest(fleet.Cluster) ([]byte, error) { return []byte("kind: Role\n"), nil }
+func (s *scripted) Manifest(_ fleet.Cluster, identity string) ([]byte, error) {
+	return []byte("kind: Role for " + identity), nil
+}
 
 // xor seals well enough to see whether something was sealed at all.
 type xor struct{ off bool }

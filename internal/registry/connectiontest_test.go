@@ -143,3 +143,26 @@ func TestATestDoesNotWaitForTheDatabase(t *testing.T) {
 	close(let)
 	b.until("the cluster is a target", func() bool { s := b.status("c1"); return s.IsTarget() })
 }
+
+// What a test that found something missing tells people to apply is for the
+// identity that it was about, and for nobody else.
+func TestB7TheManifestIsForWhomTheTestWasAbout(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.register("c1")
+	b.tested("c1", fleet.TestFailed)
+	for stage, want := range map[fleet.Stage]string{
+		fleet.StageConnect: "kind: Role for ", fleet.StagePermissions: "kind: Role for ana", fleet.StageNamespaces: "kind: Role for ana",
+	} {
+		_, err := b.db.Pool().Exec(t.Context(), `UPDATE connection_tests SET identity = 'ana', checks = jsonb_build_array(jsonb_build_object('stage', $1::text, 'state', 'failed'))`, stage)
+		b.must(err)
+		if text, err := b.RBAC(t.Context(), "c1"); err != nil || string(text) != want {
+			t.Errorf("after %s failed: %q, %v", stage, text, err)
+		}
+	}
+	_, err := b.Update(t.Context(), admin, "c1", form("c1", "kubeconfig_path", "two", "version", "1"))
+	b.must(err)
+	if text, err := b.RBAC(t.Context(), "c1"); err != nil || string(text) != "kind: Role for " {
+		t.Errorf("of another kubeconfig: %q, %v", text, err)
+	}
+}

@@ -100,8 +100,9 @@ type TestRequest struct {
 // begin and end; the checks of what it is given go on changing when it returns.
 type Tester interface {
 	Test(ctx context.Context, r TestRequest, progress func(fleet.ConnectionTest)) fleet.ConnectionTest
-	// Manifest returns the YAML of the least role for the cluster.
-	Manifest(c fleet.Cluster) ([]byte, error)
+	// Manifest returns the YAML of the least role for the cluster, which identity
+	// is given as well; "" = nobody.
+	Manifest(c fleet.Cluster, identity string) ([]byte, error)
 }
 
 // Options are what a Registry works with.
@@ -222,13 +223,20 @@ func (r *Registry) Found(ctx context.Context) ([]Found, error) {
 }
 
 // RBAC returns the YAML of the least role that the cluster's present
-// configuration needs.
+// configuration needs. Where the latest test has told people to apply it, it is for
+// the identity of that test as well.
 func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
-	c, err := r.Store.Cluster(ctx, id)
+	s, err := r.Store.ClusterStatus(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return r.Tester.Manifest(c)
+	identity := ""
+	if t := s.Test; t != nil && t.Fingerprint == s.Cluster.Fingerprint() {
+		if failed := t.Failed(); failed != nil && (failed.Stage == fleet.StageNamespaces || failed.Stage == fleet.StagePermissions) {
+			identity = t.Identity
+		}
+	}
+	return r.Tester.Manifest(s.Cluster, identity)
 }
 
 // RBACOf is RBAC for a cluster that is not registered yet, from its form. It is
@@ -243,7 +251,7 @@ func (r *Registry) RBACOf(form fleet.ClusterForm) []byte {
 	if !fleet.ValidClusterID(c.ID) {
 		c.ID = ""
 	}
-	text, err := r.Tester.Manifest(c)
+	text, err := r.Tester.Manifest(c, "")
 	if err != nil {
 		return nil
 	}

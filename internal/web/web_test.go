@@ -321,7 +321,7 @@ func (k *testers) Test(_ context.Context, r registry.TestRequest, progress func(
 	}
 	return t
 }
-func (k *testers) Manifest(c fleet.Cluster) ([]byte, error) {
+func (k *testers) Manifest(c fleet.Cluster, _ string) ([]byte, error) {
 	return []byte("kind: Role # " + c.ID + "\n"), nil
 }
 
