@@ -65,8 +65,8 @@ func (f WorkloadForm) Parse(runtime Runtime) (name string, spec Spec, secrets ma
 	}
 	spec.Resources = Resources{
 		CPU:              r.quantity("cpu", f["cpu"], "500m or 2"),
-		Memory:           r.quantity("memory", f["memory"], "512Mi or 2Gi"),
-		EphemeralStorage: r.quantity("ephemeral_storage", f["ephemeral_storage"], "1Gi"),
+		Memory:           r.bytes("memory", f["memory"], "512Mi or 2Gi"),
+		EphemeralStorage: r.bytes("ephemeral_storage", f["ephemeral_storage"], "1Gi"),
 	}
 	if n := r.number("gpu", f["gpu"], 0, 64); n > 0 {
 		spec.Resources.GPU = strconv.FormatInt(n, 10)
@@ -177,7 +177,7 @@ func (f WorkloadForm) volumes(r reader, runtime Runtime, spec *Spec) {
 			r.problems.Add("volumes", "line %d repeats a name or a path", i+1)
 		}
 		inner := reader{Problems{}}
-		if inner.quantity("size", v.Size, "10Gi"); len(inner.problems) > 0 {
+		if inner.bytes("size", v.Size, "10Gi"); len(inner.problems) > 0 {
 			r.problems.Add("volumes", "line %d: the size %s", i+1, inner.problems["size"])
 		}
 		spec.Volumes = append(spec.Volumes, v)
