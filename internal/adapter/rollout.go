@@ -63,6 +63,10 @@ func progress(c *live.Controller) string {
 		return "waiting for the cluster to take it up"
 	case c.Status.UpdatedReplicas < desired:
 		return fmt.Sprintf("%d of %d updated", c.Status.UpdatedReplicas, desired)
+	case c.Status.Replicas > desired && c.Status.AvailableReplicas < c.Status.Replicas:
+		// An old pod is kept until a new one can take its place.
+		old := c.Status.Replicas - c.Status.UpdatedReplicas
+		return fmt.Sprintf("%d of %d new pods available, and %s", max(0, c.Status.AvailableReplicas-old), desired, fleet.Counted(int(old), "old pod", "old pods"))
 	case c.Status.Replicas > desired:
 		return fleet.Counted(int(c.Status.Replicas-desired), "old pod is ending", "old pods are ending")
 	default:
