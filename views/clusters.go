@@ -145,11 +145,13 @@ type Grid struct {
 	Namespace string
 	Verbs     []string
 	Rows      []GridRow
-	Missing   int
+	Missing   int // of those that are required
+	Optional  int // missing ones of the others
 }
 
 // GridRow is a resource of a Grid; Cells are as many as the grid has verbs and
-// hold "yes", "no" or "" where the verb is not needed.
+// hold "yes", "no", "optional" for one that is missing and not required, or ""
+// where the verb is not needed.
 type GridRow struct {
 	Resource string
 	Cells    []string

@@ -68,6 +68,7 @@ type PreviewObject struct {
 type WorkloadEdit struct {
 	ID, Name, Runtime, Target, Namespace string
 	Release                              int
+	Stopped                              bool
 	Form                                 ui.Form
 	Runtimes                             []RuntimeChoice
 	SecretKeys                           []string // kept when left blank

@@ -138,11 +138,14 @@ func grids(rows []fleet.PermissionRow) []views.Grid {
 			i = len(out[g].Rows) - 1
 		}
 		cell := "yes"
-		if !row.Allowed {
+		switch {
+		case row.Allowed:
+		case row.Optional:
+			cell = "optional"
+			out[g].Optional++
+		default:
 			cell = "no"
-			if !row.Optional {
-				out[g].Missing++
-			}
+			out[g].Missing++
 		}
 		if v := slices.Index(verbs, row.Verb); v >= 0 {
 			out[g].Rows[i].Cells[v] = cell

@@ -274,6 +274,11 @@ func TestTheEditFormSaysHowPodsAreReplaced(t *testing.T) {
 		if !strings.Contains(page, test.says) || strings.Contains(page, serve) != test.promises {
 			t.Errorf("%s: not as it is", name)
 		}
+		b.exec(`UPDATE workloads SET stopped = true WHERE id = $1`, op.WorkloadID)
+		page = operator.get("/workloads/" + op.WorkloadID + "/edit").body
+		if !strings.Contains(page, name+" is stopped and stays so") || strings.Contains(page, test.says) || strings.Contains(page, "roll out") {
+			t.Errorf("%s: not as it is while it is stopped", name)
+		}
 	}
 }
 

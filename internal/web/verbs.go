@@ -154,7 +154,7 @@ func secretNames(field string) []string {
 func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl fleet.Workload, form, present fleet.WorkloadForm, wrong error) error {
 	v := views.WorkloadEdit{
 		ID: wl.ID, Name: wl.Name, Runtime: wl.Runtime, Target: wl.Target(), Namespace: wl.Namespace, Release: wl.Release,
-		Form: shownForm(form, wrong), Runtimes: runtimeChoices(), SecretKeys: secretNames(present["secret_env"]),
+		Stopped: wl.Stopped, Form: shownForm(form, wrong), Runtimes: runtimeChoices(), SecretKeys: secretNames(present["secret_env"]),
 	}
 	target, err := s.Reads.ClusterStatus(r.Context(), wl.ClusterID)
 	if err != nil {
@@ -178,6 +178,7 @@ func (s *Server) editPage(w http.ResponseWriter, r *http.Request, status int, wl
 		enterAgain(&v.Form, form, stored...)
 	}
 	switch {
+	case wl.Stopped: // there are no pods to replace
 	case wl.Kind == fleet.KindStatefulSet:
 		v.Notes = append(v.Notes, "It is a StatefulSet: its pods are replaced one after the other, and each ends before the one in its place starts.")
 	case present["volumes"] != fleet.NoVolumes:
