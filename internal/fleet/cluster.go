@@ -178,6 +178,6 @@ func ClusterInUse(id string, workloads []string) error {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	e := Conflict("%s cannot be deleted: workloads run there: %s.", id, text)
-	e.Remedy = "Delete the workloads first, or disable the cluster so that nothing new is deployed to it."
+	e.Remedy = "Delete the workloads first, or, where the cluster is gone for good, forget them on their pages. To keep them, disable the cluster so that nothing new is deployed to it."
 	return e
 }
