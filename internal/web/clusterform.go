@@ -36,8 +36,30 @@ func (s *Server) newCluster(w http.ResponseWriter, r *http.Request) error {
 			v.Inspection = s.refusedContext(form, contexts)
 		}
 	}
+	if err := s.freeID(r.Context(), form); err != nil {
+		return err
+	}
 	v.Form = shownForm(form, nil)
 	return s.clusterFormPage(w, r, http.StatusOK, v, form)
+}
+
+// freeID counts the id and the label of a form on where another cluster has that id,
+// as where one is made anew under its old name.
+func (s *Server) freeID(ctx context.Context, form fleet.ClusterForm) error {
+	id, label := form["id"], form["label"]
+	for n := 2; form["id"] != ""; n++ {
+		_, err := s.Reads.ClusterStatus(ctx, form["id"])
+		if fleet.CodeOf(err) == fleet.CodeNotFound {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		count := strconv.Itoa(n)
+		form["id"] = id[:min(len(id), 62-len(count))] + "-" + count
+		form["label"] = label + " " + count
+	}
+	return nil
 }
 
 // refusedContext is the inspection of the context that the form names, if it is

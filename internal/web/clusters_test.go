@@ -132,3 +132,32 @@ func (b *bundle) changed() {
 		b.t.Fatal(err)
 	}
 }
+
+// A cluster that was made anew is registered beside the one that it was, and told
+// from it.
+func TestTwoClustersOfOneNameAreToldApart(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "k3s-local")
+	for _, id := range []string{"k3s-local-2", "k3s-local-3"} {
+		page := admin.get("/admin/clusters/new?path=k3s-local&context=main").body
+		if !strings.Contains(page, `value="`+id+`"`) || !strings.Contains(page, `value="k3s-local `+id[len(id)-1:]+`"`) {
+			t.Fatalf("%s is not suggested:\n%s", id, page)
+		}
+		b.target(admin, id)
+	}
+	b.exec(`UPDATE clusters SET label = 'Cluster k3s-local'`)
+	operator := b.user(fleet.RoleOperator)
+	b.deployed(operator, "k3s-local", "web")
+	b.deployed(operator, "k3s-local-2", "web")
+	filter := admin.get("/workloads").body
+	for _, id := range []string{"k3s-local", "k3s-local-2"} {
+		if !strings.Contains(filter, "Cluster k3s-local ("+id+")") {
+			t.Errorf("the filter does not tell %s from the others", id)
+		}
+	}
+	if page := admin.get("/deploy").body; !strings.Contains(page, `<span class="mono">k8s:k3s-local</span>`) {
+		t.Error("the target's card does not show its id")
+	}
+}

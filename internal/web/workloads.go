@@ -43,8 +43,16 @@ func (s *Server) listWorkloads(w http.ResponseWriter, r *http.Request) error {
 	if filter.Cluster != "" {
 		v.Target = fleet.TargetPrefix + filter.Cluster
 	}
+	labels := map[string]int{}
 	for _, c := range names {
-		v.Targets = append(v.Targets, views.Option{Value: fleet.TargetPrefix + c.ID, Label: c.Label})
+		labels[c.Label]++
+	}
+	for _, c := range names {
+		label := c.Label
+		if labels[label] > 1 {
+			label += " (" + c.ID + ")"
+		}
+		v.Targets = append(v.Targets, views.Option{Value: fleet.TargetPrefix + c.ID, Label: label})
 	}
 	for _, runtime := range fleet.Runtimes() {
 		v.Runtimes = append(v.Runtimes, views.Option{Value: runtime.ID, Label: runtime.Label})
