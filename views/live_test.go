@@ -172,11 +172,13 @@ func TestALogPaneKeepsUp(t *testing.T) {
 	t.Parallel()
 	pane := LogPane{WorkloadID: "w1", Name: "web", Stream: "/workloads/w1/logs/stream", Pods: []string{"web-a", "web-b"}}
 	choices := make(chan string, 10)
+	var cluster atomic.Value
+	cluster.Store("away")
 	b := browse(t, map[string]templ.Component{"logs": LogsPage(admin(), pane)}, map[string]http.HandlerFunc{
 		"GET /workloads/w1/logs/stream": func(w http.ResponseWriter, r *http.Request) {
 			choices <- r.URL.Query().Get("pod")
 			says("id: 1\nevent: pods\ndata: web-c web-d web-e\n\nid: 1\nevent: notice\ndata: No pod has started yet.\n\n"+
-				"id: 2\ndata: <div data-line>a line</div>\n\n")(w, r)
+				"id: 2\ndata: <div data-line>a line</div>\n\nid: 2\nevent: cluster\ndata: "+cluster.Load().(string)+"\n\n")(w, r)
 		},
 	})
 	options := func() string {
@@ -191,6 +193,8 @@ func TestALogPaneKeepsUp(t *testing.T) {
 		t.Errorf("it offers %q", got)
 	}
 	b.sees("[data-log-notice][hidden]")
+	b.sees(".log-state.warning") // a green word would say that lines can come
+	cluster.Store("answers")
 
 	eval[bool](b, `(() => {
 		const pod = document.querySelector("select[name=pod]");
@@ -199,6 +203,7 @@ func TestALogPaneKeepsUp(t *testing.T) {
 		return true;
 	})()`)
 	b.sees("[data-line]")
+	b.sees(".log-state.ok")
 	if got := options(); got != "all pods (3), web-c, web-d, web-e, web-a: web-a" {
 		t.Errorf("with one chosen it offers %q", got)
 	}

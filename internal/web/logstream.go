@@ -146,7 +146,7 @@ func (s *Server) copyLog(ctx context.Context, r *http.Request, out *logWriter, l
 }
 
 // mayReadLog asks again for the person and for the workload, and adds the pods
-// that it has now when they have changed.
+// that it has now when they have changed, and whether its cluster answers.
 func (s *Server) mayReadLog(r *http.Request, out *logWriter) error {
 	if err := s.mayRead(r); err != nil {
 		return err
@@ -158,6 +158,10 @@ func (s *Server) mayReadLog(r *http.Request, out *logWriter) error {
 	if now := podNames(state.Observation); !slices.Equal(now, out.pods) {
 		out.pods = now
 		out.tellPods()
+	}
+	if away := state.Observation != nil && state.Observation.Age(time.Now()) > fleet.UnknownAfter; away != out.away {
+		out.away = away
+		out.tellCluster()
 	}
 	return nil
 }
@@ -204,6 +208,7 @@ type logWriter struct {
 	sent    string // of the last that was sent
 	flushed time.Time
 	pods    []string // that can be chosen, as last seen
+	away    bool     // the cluster has not answered for so long that the workload is unknown
 }
 
 // tellPods adds a message of the pods. While there is none, the page offers those
@@ -212,6 +217,16 @@ func (l *logWriter) tellPods() {
 	if len(l.pods) > 0 {
 		l.out.message(l.last, "pods", []byte(strings.Join(l.pods, " ")))
 	}
+}
+
+// tellCluster adds a message of whether the cluster answers: a log without lines
+// looks the same either way.
+func (l *logWriter) tellCluster() {
+	word := "answers"
+	if l.away {
+		word = "away"
+	}
+	l.out.message(l.last, "cluster", []byte(word))
 }
 
 // errReaderGone says that nobody takes what is sent.

@@ -478,6 +478,14 @@ func TestALogTellsWhichPodsThereAre(t *testing.T) {
 	if m, _ := back.next(); m.name != "pods" || m.data != "web-b web-c" || m.id != "p1" {
 		t.Errorf("on coming back %+v", m)
 	}
+
+	// So it does whether the cluster answers.
+	for _, is := range []struct{ seen, word string }{{"now() - interval '1 minute'", "away"}, {"now() + interval '1 hour'", "answers"}} {
+		b.exec(`UPDATE observations SET seen_at = ` + is.seen)
+		if m, _ := live.next(); m.name != "cluster" || m.data != is.word || m.id != "p1" {
+			t.Errorf("where it was seen at %s: %+v", is.seen, m)
+		}
+	}
 }
 
 // countedReads counts how often the releases of a workload are read.

@@ -221,6 +221,7 @@
               return;
             }
             if (message.event === "notice") this.say(message.data);
+            else if (message.event === "cluster") message.data === "away" ? this.state("cluster not reached", "warning") : this.state("live", "ok");
             else if (message.event === "pods") this.podsNow(message.data.split(" "));
             else if (!message.event && message.data) this.push(message.data);
           }
