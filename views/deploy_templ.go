@@ -1652,7 +1652,7 @@ func PreviewFragment(v *Preview) templ.Component {
 func rollOutSays(v WorkloadEdit) string {
 	says := "Saving makes release " + strconv.Itoa(v.Release+1)
 	if v.Stopped {
-		return says + ". " + v.Name + " is stopped and stays so: its pods are made from that release when it is started."
+		return says + ". The workload is stopped and stays so: its pods are made from that release when it is started."
 	}
 	says += " and rolls it out."
 	if len(v.Notes) == 0 {

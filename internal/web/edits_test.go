@@ -276,7 +276,7 @@ func TestTheEditFormSaysHowPodsAreReplaced(t *testing.T) {
 		}
 		b.exec(`UPDATE workloads SET stopped = true WHERE id = $1`, op.WorkloadID)
 		page = operator.get("/workloads/" + op.WorkloadID + "/edit").body
-		if !strings.Contains(page, name+" is stopped and stays so") || strings.Contains(page, test.says) || strings.Contains(page, "roll out") {
+		if !strings.Contains(page, "The workload is stopped and stays so") || strings.Contains(page, test.says) || strings.Contains(page, "roll out") {
 			t.Errorf("%s: not as it is while it is stopped", name)
 		}
 	}
