@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -186,14 +187,14 @@ func (w *walker) walk(n *yaml.Node, depth int) *refusal {
 }
 
 // unquoted returns the first complaint of a YAML error without what it quotes
-// from the file.
+// from the file, unless that is the punctuation that is missing.
 func unquoted(err error) string {
 	_, text, found := strings.Cut(err.Error(), "line ")
 	if !found {
 		return "it cannot be read"
 	}
 	text, _, _ = strings.Cut(text, "\n")
-	if start := strings.IndexAny(text, quotes); start >= 0 {
+	if start := strings.IndexAny(text, quotes); start >= 0 && !punctuation.MatchString(text) {
 		end := strings.LastIndexAny(text, quotes)
 		if end == start { // the quotation goes on in the next line
 			end = len(text) - 1
@@ -204,3 +205,6 @@ func unquoted(err error) string {
 }
 
 const quotes = "`'\""
+
+// punctuation matches a text that quotes nothing else.
+var punctuation = regexp.MustCompile("^[^`'\"]*('[^`'\"\\w\\s]'[^`'\"]*)+$")

@@ -60,6 +60,7 @@ func TestParseRefuses(t *testing.T) {
 		"only a comment":       {"# nothing\n", "", []string{"empty"}},
 		"null":                 {"null\n", "", []string{"empty"}},
 		"not YAML":             {"a: [s3cr3t\nb: }", "", []string{"not valid YAML"}},
+		"not closed":           {"this is not: [yaml", "", []string{"not valid YAML", "',' or ']'"}},
 		"unknown alias":        {"password: *s3cr3t", "", []string{"not valid YAML"}},
 		"a sentence":           {"hello there", "", []string{"not a kubeconfig"}},
 		"binary":               {"\x00\x01\x02", "", []string{"not valid YAML"}},
