@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -86,7 +87,7 @@ type ConnectionTest struct {
 	Deadline      time.Duration
 	Checks        []Check
 	ServerVersion string          // e.g. v1.36.3
-	Identity      string          // the user name the API server sees
+	Identity      string          // the user name the API server sees; "" = it does not say
 	Pinned        ClusterIdentity // by what the cluster is recognised from then on, if the test passes; without a UID as before
 	Permissions   []PermissionRow // what was asked and answered
 	Credential    CredentialFacts
@@ -122,6 +123,15 @@ func (t *ConnectionTest) Failed() *Check {
 		}
 	}
 	return nil
+}
+
+// ManifestPath is the address of the least role of a cluster, by its id.
+func ManifestPath(id string) string { return "/admin/clusters/" + id + "/rbac.yaml" }
+
+// NeedsManifest reports whether a check has failed for what the cluster's least role
+// would give: its remedy names that.
+func (c *Check) NeedsManifest(id string) bool {
+	return c.State == CheckFailed && strings.Contains(c.Remedy, ManifestPath(id))
 }
 
 // Features are the optional stages that switch something off.

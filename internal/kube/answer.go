@@ -162,7 +162,7 @@ func (r *run) unauthorizedRemedy() string {
 }
 
 // manifest is where the page with the needed rights is.
-func (r *run) manifest() string { return "/admin/clusters/" + r.req.Cluster.ID + "/rbac.yaml" }
+func (r *run) manifest() string { return fleet.ManifestPath(r.req.Cluster.ID) }
 
 // silent explains a request without an answer.
 func (r *run) silent(err error) outcome {

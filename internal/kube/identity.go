@@ -59,7 +59,6 @@ func (r *run) authenticate(ctx context.Context) outcome {
 	case "system:anonymous":
 		return failed(r.unauthorizedRemedy(), "The API server ignores the credential and takes Portolan for an anonymous client.")
 	case "":
-		r.test.Identity = r.test.Credential.Subject
 		return passed("The API server accepts the credential, but does not say as whom.")
 	}
 	return passed("As %s.", r.test.Identity)

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -117,12 +118,10 @@ func (r *run) look(ctx context.Context, name string) (namespaceState, outcome) {
 // probeName is the name of objects that are tried but never kept.
 const probeName = "portolan-connection-test"
 
-// who names the identity in sentences.
+// who names the identity in sentences: as the API server does, or else as the
+// credential says of itself.
 func (r *run) who() string {
-	if r.test.Identity == "" {
-		return "this identity"
-	}
-	return r.test.Identity
+	return cmp.Or(r.test.Identity, r.test.Credential.Subject, "this identity")
 }
 
 // are begins a sentence about namespaces: "Namespace a is", "Namespaces a, b are".

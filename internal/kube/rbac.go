@@ -14,7 +14,7 @@ import (
 // configuration of a cluster, ready for kubectl apply: its namespaces, a role
 // in each with exactly the table fleet.Permissions, and a service account, in
 // the fallback namespace, that holds them. So does the identity that the cluster
-// is used with now, where it is given. What only features need is marked.
+// is used as now, where it is given. What only features need is marked.
 func RBACManifest(cluster *fleet.Cluster, identity string) ([]byte, error) {
 	var out bytes.Buffer
 	err := manifest.Execute(&out, map[string]any{
@@ -146,12 +146,26 @@ subjects:
 - kind: ServiceAccount
   name: portolan
   namespace: "{{$.Home}}"
-{{- with $.Present}}
-# Whom the cluster is used as now:
-- kind: {{.Kind}}
-  name: {{quoted .Name}}
-{{- if .Namespace}}
-  namespace: {{quoted .Namespace}}
+{{- end}}
+{{- if .Present}}
+{{- range .Namespaces}}
+---
+# For whom the cluster is used as now. A binding of its own: another manifest, which
+# may not name them, leaves it as it is.
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: portolan-present
+  namespace: "{{.}}"
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: portolan
+subjects:
+- kind: {{$.Present.Kind}}
+  name: {{quoted $.Present.Name}}
+{{- if $.Present.Namespace}}
+  namespace: {{quoted $.Present.Namespace}}
 {{- else}}
   apiGroup: rbac.authorization.k8s.io
 {{- end}}

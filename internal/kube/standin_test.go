@@ -253,6 +253,9 @@ func TestOldVersion(t *testing.T) {
 	})
 	test := runAgainst(t, server, ca, tokenUser)
 	check(t, test, fleet.StageAuthenticate, fleet.CheckOK, "does not say as whom")
+	if test.Identity != "" { // what a token says of itself is no user name
+		t.Errorf("identity %q, which the API server has not said", test.Identity)
+	}
 	check(t, test, fleet.StageVersion, fleet.CheckWarning, "v1.21.14-eks is older than 1.25")
 }
 

@@ -151,16 +151,19 @@ func TestB7TheManifestIsForWhomTheTestWasAbout(t *testing.T) {
 	b := setup(t)
 	b.register("c1")
 	b.tested("c1", fleet.TestFailed)
-	for stage, want := range map[fleet.Stage]string{
-		fleet.StageConnect: "kind: Role for ", fleet.StagePermissions: "kind: Role for ana", fleet.StageNamespaces: "kind: Role for ana",
+	for remedy, want := range map[string]string{
+		"Look at the network.": "kind: Role for ", // such as of another cluster, which may say any name
+		"Apply the manifest at " + fleet.ManifestPath("c1") + ".": "kind: Role for ana",
 	} {
-		_, err := b.db.Pool().Exec(t.Context(), `UPDATE connection_tests SET identity = 'ana', checks = jsonb_build_array(jsonb_build_object('stage', $1::text, 'state', 'failed'))`, stage)
+		_, err := b.db.Pool().Exec(t.Context(), `UPDATE connection_tests SET identity = 'ana', checks = jsonb_build_array(jsonb_build_object('stage', 'namespaces', 'state', 'failed', 'remedy', $1::text))`, remedy)
 		b.must(err)
 		if text, err := b.RBAC(t.Context(), "c1"); err != nil || string(text) != want {
-			t.Errorf("after %s failed: %q, %v", stage, text, err)
+			t.Errorf("after “%s”: %q, %v", remedy, text, err)
 		}
 	}
-	_, err := b.Update(t.Context(), admin, "c1", form("c1", "kubeconfig_path", "two", "version", "1"))
+	_, err := b.db.Pool().Exec(t.Context(), `UPDATE connection_tests SET checks = jsonb_build_array(jsonb_build_object('state', 'failed', 'remedy', $1::text))`, fleet.ManifestPath("c1"))
+	b.must(err)
+	_, err = b.Update(t.Context(), admin, "c1", form("c1", "kubeconfig_path", "two", "version", "1"))
 	b.must(err)
 	if text, err := b.RBAC(t.Context(), "c1"); err != nil || string(text) != "kind: Role for " {
 		t.Errorf("of another kubeconfig: %q, %v", text, err)

@@ -224,7 +224,7 @@ func (r *Registry) Found(ctx context.Context) ([]Found, error) {
 
 // RBAC returns the YAML of the least role that the cluster's present
 // configuration needs. Where the latest test has told people to apply it, it is for
-// the identity of that test as well.
+// the identity of that test as well, unless that is too long to be known whole.
 func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
 	s, err := r.Store.ClusterStatus(ctx, id)
 	if err != nil {
@@ -232,7 +232,7 @@ func (r *Registry) RBAC(ctx context.Context, id string) ([]byte, error) {
 	}
 	identity := ""
 	if t := s.Test; t != nil && t.Fingerprint == s.Cluster.Fingerprint() {
-		if failed := t.Failed(); failed != nil && (failed.Stage == fleet.StageNamespaces || failed.Stage == fleet.StagePermissions) {
+		if failed := t.Failed(); failed != nil && failed.NeedsManifest(id) && !strings.HasSuffix(t.Identity, "…") {
 			identity = t.Identity
 		}
 	}

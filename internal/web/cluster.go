@@ -93,7 +93,7 @@ func testView(t *fleet.ConnectionTest) *views.Test {
 	for _, c := range t.Checks {
 		v.Checks = append(v.Checks, views.Check{
 			Name: string(c.Stage), State: string(c.State), Message: c.Message, Remedy: c.Remedy, Took: c.Duration,
-			RBAC: c.State == fleet.CheckFailed && (c.Stage == fleet.StagePermissions || c.Stage == fleet.StageNamespaces),
+			RBAC: c.NeedsManifest(t.ClusterID),
 		})
 	}
 	return v

@@ -62,11 +62,8 @@ func (s *Server) credentialPage(w http.ResponseWriter, r *http.Request, status i
 	v.ID, v.Form.ID, v.Label = c.Cluster.ID, c.Cluster.ID, c.Cluster.Label
 	v.Present = credentialFacts(&c, time.Now())
 	s.offerCredentials(r.Context(), &v.Form, form)
-	manifest, err := s.Registry.RBAC(r.Context(), v.ID)
-	if err != nil {
-		return err
-	}
-	v.Form.Manifest = string(manifest)
+	// Of the role alone: whom it is for now is about to be replaced.
+	v.Form.Manifest = string(s.Registry.RBACOf(registry.FormOf(c.Cluster)))
 	if v.Test == nil { // after a test, what is said of that comes first
 		enterAgain(&v.Form.Form, form)
 	}
