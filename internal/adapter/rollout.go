@@ -33,7 +33,7 @@ func (j *job) rollout(ctx context.Context) error {
 			j.done("%d of %d available", c.Status.AvailableReplicas, c.Desired())
 			return true, nil
 		}
-		j.result.Message = progress(c)
+		j.result.Message = j.progress(c)
 		if c.Status.ObservedGeneration < c.Generation {
 			return false, j.late(ctx, s)
 		}
@@ -56,17 +56,17 @@ func (j *job) tidy(ctx context.Context) error {
 	}
 }
 
-func progress(c *live.Controller) string {
+func (j *job) progress(c *live.Controller) string {
 	desired := c.Desired()
 	switch {
 	case c.Status.ObservedGeneration < c.Generation:
 		return "waiting for the cluster to take it up"
 	case c.Status.UpdatedReplicas < desired:
 		return fmt.Sprintf("%d of %d updated", c.Status.UpdatedReplicas, desired)
-	case c.Status.Replicas > desired && c.Status.AvailableReplicas < c.Status.Replicas:
-		// An old pod is kept until a new one can take its place.
-		old := c.Status.Replicas - c.Status.UpdatedReplicas
-		return fmt.Sprintf("%d of %d new pods available, and %s", max(0, c.Status.AvailableReplicas-old), desired, fleet.Counted(int(old), "old pod", "old pods"))
+	case j.kind() == live.Deployments && c.Status.UpdatedReplicas == desired && c.Status.Replicas > desired && c.Status.AvailableReplicas < c.Status.Replicas:
+		// A Deployment keeps old pods until new ones can take their place.
+		return fmt.Sprintf("%d of %d pods available, %s", c.Status.AvailableReplicas, c.Status.Replicas,
+			fleet.Counted(int(c.Status.Replicas-desired), "old one is still there", "old ones are still there"))
 	case c.Status.Replicas > desired:
 		return fleet.Counted(int(c.Status.Replicas-desired), "old pod is ending", "old pods are ending")
 	default:
@@ -81,7 +81,7 @@ func (j *job) late(ctx context.Context, s live.Sight) error {
 	}
 	failure := &fleet.Failure{
 		Reason: fleet.ReasonDeadline, Object: named(j.kind(), j.Workload.Name),
-		Message: fmt.Sprintf("%s was not rolled out within %s: %s.", named(j.kind(), j.Workload.Name), j.opts.RolloutDeadline, progress(s.Controller)),
+		Message: fmt.Sprintf("%s was not rolled out within %s: %s.", named(j.kind(), j.Workload.Name), j.opts.RolloutDeadline, j.progress(s.Controller)),
 		Remedy:  "Look at its events and logs, edit the workload, and try again.",
 	}
 	if t := s.Trouble(j.notNewest(ctx, s)); t != nil {
