@@ -140,11 +140,11 @@ func (r reader) quantity(name, text, example string) string {
 }
 
 // bytes is quantity for an amount of memory or of storage. Less than a MiB can hold
-// no container: there the unit was forgotten, without which it is bytes.
+// no container: most often the unit was forgotten, without which it is bytes.
 func (r reader) bytes(name, text, example string) string {
 	text = r.quantity(name, text, example)
 	if q, err := resource.ParseQuantity(text); err == nil && q.Sign() > 0 && q.CmpInt64(1<<20) < 0 {
-		r.problems.Add(name, "%s is %s: write a unit, as in %s", text, Counted(int(q.Value()), "byte", "bytes"), example)
+		r.problems.Add(name, "%s is %s, less than 1Mi: write it as in %s", text, Counted(int(q.Value()), "byte", "bytes"), example)
 	}
 	return text
 }
