@@ -194,7 +194,7 @@ func TestALogPaneKeepsUp(t *testing.T) {
 	}
 	b.sees("[data-log-notice][hidden]")
 	b.sees(".log-state.warning") // a green word would say that lines can come
-	cluster.Store("answers")
+	cluster.Store("away\n\nid: 2\nevent: cluster\ndata: answers\n\nid: 3\ndata: <div data-line id=last>the last</div>")
 
 	eval[bool](b, `(() => {
 		const pod = document.querySelector("select[name=pod]");
@@ -203,6 +203,7 @@ func TestALogPaneKeepsUp(t *testing.T) {
 		return true;
 	})()`)
 	b.sees("[data-line]")
+	b.sees("#last")
 	b.sees(".log-state.ok")
 	if got := options(); got != "all pods (3), web-c, web-d, web-e, web-a: web-a" {
 		t.Errorf("with one chosen it offers %q", got)
