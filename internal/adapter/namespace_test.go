@@ -1,7 +1,6 @@
 package adapter
 
 import (
-	"context"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -16,7 +15,7 @@ import (
 // table of permissions in every namespace, and to namespaces only those of verbs.
 func (w *world) asAnywhere(t *testing.T, verbs ...string) {
 	t.Helper()
-	ctx, home := context.Background(), w.cluster.Namespace
+	home := w.cluster.Namespace
 	raw := clustertest.AccountKubeconfig(t, w.raw, home, "portolan")
 	rules := []rbacv1.PolicyRule{{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: verbs}}
 	for _, p := range fleet.Permissions {
@@ -24,23 +23,7 @@ func (w *world) asAnywhere(t *testing.T, verbs ...string) {
 			rules = append(rules, rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{p.Resource}, Verbs: []string{p.Verb}})
 		}
 	}
-	name, rbac := clustertest.UniqueName("test"), w.look.RbacV1()
-	t.Cleanup(func() {
-		_ = rbac.ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{})
-		_ = rbac.ClusterRoles().Delete(ctx, name, metav1.DeleteOptions{})
-	})
-	if _, err := rbac.ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	subject := rbacv1.Subject{Kind: "ServiceAccount", Name: "portolan", Namespace: home}
-	if _, err := rbac.ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
-		Subjects:   []rbacv1.Subject{subject},
-	}, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	clustertest.AwaitAccess(t, w.look, home, subject, rules[len(rules)-1])
+	clustertest.GrantAnywhere(t, w.look, home, "portolan", rules...)
 	w.use(raw, Options{})
 }
 

@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,8 +78,33 @@ func ApplyManifest(t testing.TB, raw, manifest []byte) {
 	}
 }
 
-// AwaitAccess waits until the API server lets a service account or a user do in a namespace
-// what a rule says: it learns of new roles a little later than they are made.
+// GrantAnywhere gives a service account of a namespace rules in all namespaces, until
+// the test ends. It returns when the API server goes by the last of them.
+func GrantAnywhere(t testing.TB, client kubernetes.Interface, namespace, account string, rules ...rbac.PolicyRule) {
+	t.Helper()
+	name, api := UniqueName("test"), client.RbacV1()
+	t.Cleanup(func() {
+		_ = api.ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
+		_ = api.ClusterRoles().Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
+	role := rbac.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
+	if _, err := api.ClusterRoles().Create(t.Context(), &role, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	subject := rbac.Subject{Kind: rbac.ServiceAccountKind, Name: account, Namespace: namespace}
+	binding := rbac.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbac.Subject{subject},
+	}
+	if _, err := api.ClusterRoleBindings().Create(t.Context(), &binding, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	AwaitAccess(t, client, namespace, subject, rules[len(rules)-1])
+}
+
+// AwaitAccess waits until the API server lets a service account or a user do in a
+// namespace what a rule says: it learns of new roles a little later than they are made.
 func AwaitAccess(t testing.TB, client kubernetes.Interface, namespace string, account rbac.Subject, rule rbac.PolicyRule) {
 	t.Helper()
 	user := account.Name

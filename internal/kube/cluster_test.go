@@ -1,7 +1,6 @@
 package kube_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	rbac "k8s.io/api/rbac/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 
 	"portolan/internal/clustertest"
 	"portolan/internal/fleet"
@@ -130,35 +127,13 @@ func TestNamespaceStates(t *testing.T) {
 	check(t, test, fleet.StagePermissions, fleet.CheckFailed, "in namespace "+scoped.RuntimeNamespaces["hermes"])
 
 	// One that may see that it is not there, and not make it.
-	viewer := clustertest.UniqueName("viewer")
-	bind(t, client, viewer, scoped.Namespace, "view-all", rbac.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}})
+	clustertest.GrantAnywhere(t, client, scoped.Namespace, "view-all", rbac.PolicyRule{APIGroups: []string{""}, Resources: []string{"namespaces"}, Verbs: []string{"get"}})
 	account = clustertest.AccountKubeconfig(t, raw, scoped.Namespace, "view-all")
 	test = eventually(t, kube.TestRequest{Cluster: scoped, Kubeconfig: account}, func(test fleet.ConnectionTest) bool {
 		failed := test.Failed()
 		return failed != nil && failed.Stage == fleet.StageNamespaces
 	})
 	check(t, test, fleet.StageNamespaces, fleet.CheckFailed, scoped.RuntimeNamespaces["hermes"], "may not make it")
-}
-
-// bind grants rules across the cluster to a service account until the test ends.
-func bind(t *testing.T, client kubernetes.Interface, name, namespace, account string, rules ...rbac.PolicyRule) {
-	t.Helper()
-	role := rbac.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: name}, Rules: rules}
-	if _, err := client.RbacV1().ClusterRoles().Create(t.Context(), &role, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = client.RbacV1().ClusterRoles().Delete(context.Background(), name, metav1.DeleteOptions{})
-		_ = client.RbacV1().ClusterRoleBindings().Delete(context.Background(), name, metav1.DeleteOptions{})
-	})
-	binding := rbac.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: name},
-		RoleRef:    rbac.RoleRef{APIGroup: rbac.GroupName, Kind: "ClusterRole", Name: name},
-		Subjects:   []rbac.Subject{{Kind: rbac.ServiceAccountKind, Name: account, Namespace: namespace}},
-	}
-	if _, err := client.RbacV1().ClusterRoleBindings().Create(t.Context(), &binding, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestExposureIsTried(t *testing.T) {
