@@ -49,7 +49,7 @@ func filled(text string) map[string]templ.Component {
 	ask := Confirm{Title: text, Says: []string{text}, Action: "/x", Word: text, Submit: "Delete", Back: "/", Volumes: []string{text}, Form: form}
 	fail := Failure{Status: 409, Title: text, Cause: text, Remedy: text, Links: []Option{{"/", text}}, Ref: text}
 	test := Test{State: "failed", At: now, Took: time.Second, Deadline: 15 * time.Second, By: text, Checks: []Check{{Name: "permissions", State: "failed", Message: text, Remedy: text, RBAC: true}, {Name: "exposure", State: "skipped"}}}
-	grid := Grid{Namespace: text, Verbs: []string{"get", "list", "watch", "create", "patch", "delete"}, Rows: []GridRow{{Resource: text, Cells: []string{"no", "yes", "yes", "yes", "yes", ""}}}, Missing: 1}
+	grid := Grid{Namespace: text, Verbs: []string{"get", "list", "watch", "create", "patch", "delete"}, Rows: []GridRow{{Resource: text, Cells: []string{"no", "yes", "yes", "yes", "optional", ""}}}, Missing: 1, Optional: 1}
 	preview := &Preview{DryRun: true, Objects: []PreviewObject{{Kind: "Service", Name: text, Summary: text, Action: "create", Problem: text, Diff: "+" + text, YAML: text}}, Problem: text, Fields: map[string]string{"name": text}}
 	inspection := &Inspection{OK: true, Contexts: []InspectedContext{{Name: text, Cluster: text, Server: text, User: text, Auth: text, Current: true}}, Warnings: []string{text}}
 	runtimes := []RuntimeChoice{{ID: "container", Label: text, Note: text, Image: text, Ports: []string{text}}}

@@ -145,6 +145,12 @@
       this.stateText.className = `log-state ${tone}`;
     }
 
+    // reached says whether lines can come: a connection to us alone brings none.
+    reached(yes) {
+      if (yes) this.state("live", "ok");
+      else this.state("cluster not reached", "warning");
+    }
+
     say(text) {
       clearTimeout(this.fading);
       this.fading = 0;
@@ -210,7 +216,7 @@
             throw new Error(why);
           }
           this.say("");
-          this.state("live", "ok");
+          this.reached(true);
           failures = 0;
           for await (const message of messages(answer.body, heard)) {
             if (this.abort !== abort) return;
@@ -221,7 +227,7 @@
               return;
             }
             if (message.event === "notice") this.say(message.data);
-            else if (message.event === "cluster") message.data === "away" ? this.state("cluster not reached", "warning") : this.state("live", "ok");
+            else if (message.event === "cluster") this.reached(message.data !== "away");
             else if (message.event === "pods") this.podsNow(message.data.split(" "));
             else if (!message.event && message.data) this.push(message.data);
           }
