@@ -50,20 +50,12 @@ func NewTokens(r Recipe, cred fleet.CloudCredential, o Options) (*Tokens, error)
 // and a new one is made meanwhile. Errors are fleet.Errors with the cloud's own
 // words, and hold no secret.
 func (t *Tokens) Token(ctx context.Context) (Token, error) {
-	now := time.Now()
-	t.mu.Lock()
-	token, renew := t.token, now.After(t.renewAt) && now.After(t.retryAt)
-	failed := t.failed
-	t.mu.Unlock()
-	good := now.Before(token.Expires)
-	switch {
-	case good && !renew:
-		return token, nil
-	case !good && failed != nil && !renew:
-		return Token{}, failed
+	token, due, err := t.present()
+	if !due {
+		return token, err
 	}
 	made := t.making.DoChan("", t.renew)
-	if good {
+	if token.Value != "" {
 		return token, nil
 	}
 	select {
@@ -77,8 +69,26 @@ func (t *Tokens) Token(ctx context.Context) (Token, error) {
 	}
 }
 
-// renew makes a token, whoever asked for it still waiting or not.
+// present returns what is known without asking the cloud: a token that is good
+// now, or the failure of the last try. It is due when the cloud is to be asked
+// all the same: there is neither, or their time is over.
+func (t *Tokens) present() (token Token, due bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	due = now.After(t.renewAt) && now.After(t.retryAt)
+	if now.Before(t.token.Expires) {
+		return t.token, due, nil
+	}
+	return Token{}, due || t.failed == nil, t.failed
+}
+
+// renew makes a token, whoever asked for it still waiting or not. Who saw that
+// one was due just before another's came gets that one.
 func (t *Tokens) renew() (any, error) {
+	if token, due, err := t.present(); !due {
+		return token, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), makeTimeout)
 	defer cancel()
 	began := time.Now()

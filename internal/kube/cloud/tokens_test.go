@@ -36,3 +36,30 @@ func TestARefusedTokenIsMadeAnewAfterAFailureToo(t *testing.T) {
 		}
 	})
 }
+
+// Whoever saw that there was no token just before one came makes no second, and
+// hammers nothing after a failure.
+func TestOneWhoComesLateMakesNoSecondToken(t *testing.T) {
+	t.Parallel()
+	for name, failed := range map[string]error{"a token": nil, "a failure": errors.New("the cloud is away")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tries := 0
+			tokens := &Tokens{make: func(context.Context) (Token, error) {
+				tries++
+				return Token{Value: "one", Expires: time.Now().Add(time.Hour)}, failed
+			}}
+			if _, due, _ := tokens.present(); !due { // the late one looks
+				t.Fatal("there is a token that nobody made")
+			}
+			first, err := tokens.Token(t.Context())
+			if !errors.Is(err, failed) {
+				t.Fatal(err)
+			}
+			late, err := tokens.renew() // and comes only now
+			if !errors.Is(err, failed) || tries != 1 || late != any(first) {
+				t.Errorf("after %d tries the late one has %v (%v), the first %v", tries, late, err, first)
+			}
+		})
+	}
+}
