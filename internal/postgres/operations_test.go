@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"portolan/internal/fleet"
+	"portolan/internal/postgres/postgrestest"
 )
 
 func TestBeginStoresWorkloadReleaseOperationAndJobTogether(t *testing.T) {
@@ -40,6 +41,44 @@ func TestBeginStoresWorkloadReleaseOperationAndJobTogether(t *testing.T) {
 	b.must(err)
 	if len(log.Rows) != 1 || log.Rows[0].Action != "workload.deploy" || log.Rows[0].At.IsZero() {
 		t.Fatalf("audit: %+v", log.Rows)
+	}
+}
+
+// A workload's page must not tell of one release and of the operation that brings
+// the next.
+func TestAWorkloadIsReadAsOfOneMoment(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	w, _ := b.deploy("c1", "web")
+	tx, err := b.Pool().Begin(t.Context())
+	b.must(err)
+	defer func() { _ = tx.Rollback(t.Context()) }()
+	_, err = tx.Exec(t.Context(), `LOCK TABLE operations IN ACCESS EXCLUSIVE MODE`)
+	b.must(err)
+
+	read := make(chan fleet.WorkloadState, 1)
+	go func() {
+		state, err := b.Workload(t.Context(), w.ID)
+		if err != nil {
+			t.Error(err)
+		}
+		read <- state
+	}()
+	for !postgrestest.Waits(t, b.DB, "operations") {
+		select {
+		case state := <-read:
+			t.Fatalf("read without its operation: %+v", state)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	for _, table := range []string{"workloads SET release = 2 WHERE id", "operations SET release = 2 WHERE workload_id"} {
+		_, err = tx.Exec(t.Context(), `UPDATE `+table+` = $1`, w.ID)
+		b.must(err)
+	}
+	b.must(tx.Commit(t.Context()))
+	if state := <-read; state.Operation == nil || state.Operation.Release != state.Workload.Release {
+		t.Errorf("of release %d is read that %+v", state.Workload.Release, state.Operation)
 	}
 }
 

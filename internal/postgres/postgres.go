@@ -104,6 +104,12 @@ func (db *DB) inTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, db.pool, do)
 }
 
+// atOnce runs reads that see the database as it was at one moment, so that what
+// they return fits together.
+func (db *DB) atOnce(ctx context.Context, read func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, db.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, read)
+}
+
 // changed is called after what the kept counts count may have changed.
 func (db *DB) changed() {
 	db.phases.forget()

@@ -30,27 +30,35 @@ const workloadColumns = `w.id, w.name, w.cluster_id, w.namespace, w.runtime, w.k
 	w.created_by, w.created_at, w.updated_at`
 
 // Workload returns a workload with its latest operation and observation (nil
-// where there is none); CodeNotFound.
+// where there is none), all of one moment; CodeNotFound.
 func (db *DB) Workload(ctx context.Context, id string) (fleet.WorkloadState, error) {
 	var state fleet.WorkloadState
+	err := db.atOnce(ctx, func(tx pgx.Tx) (err error) {
+		state, err = loadWorkload(ctx, tx, id)
+		return err
+	})
+	return state, err
+}
+
+func loadWorkload(ctx context.Context, q querier, id string) (state fleet.WorkloadState, err error) {
 	type row struct {
 		workloadRow
 		PhaseSince time.Time
 	}
-	w, err := one[row](ctx, db.pool, `SELECT `+workloadColumns+`, w.phase_since FROM workloads w WHERE id = $1`, id)
+	w, err := one[row](ctx, q, `SELECT `+workloadColumns+`, w.phase_since FROM workloads w WHERE id = $1`, id)
 	if err != nil {
 		return state, fmt.Errorf("postgres: workload: %w", orNotFound(err, "There is no such workload."))
 	}
 	state.Workload, state.Since = fleet.Workload(w.workloadRow), w.PhaseSince
-	if state.Operation, err = latestOperation(ctx, db.pool, id); err != nil {
+	if state.Operation, err = latestOperation(ctx, q, id); err != nil {
 		return state, fmt.Errorf("postgres: operation: %w", err)
 	}
 	if state.Operation != nil {
-		if state.Operation.Steps, err = loadSteps(ctx, db.pool, state.Operation.ID); err != nil {
+		if state.Operation.Steps, err = loadSteps(ctx, q, state.Operation.ID); err != nil {
 			return state, fmt.Errorf("postgres: steps: %w", err)
 		}
 	}
-	if state.Observation, err = loadObservation(ctx, db.pool, id); err != nil {
+	if state.Observation, err = loadObservation(ctx, q, id); err != nil {
 		return state, fmt.Errorf("postgres: observation: %w", err)
 	}
 	return state, nil

@@ -9,6 +9,7 @@ import (
 
 	"portolan/internal/auth"
 	"portolan/internal/fleet"
+	"portolan/internal/postgres/postgrestest"
 )
 
 // loginFrom signs in from an address.
@@ -110,16 +111,7 @@ func TestAttack15WhoCannotWaitIsToldAtOnce(t *testing.T) {
 	}
 	first := make(chan answer, 1)
 	go func() { first <- login() }()
-	b.until("the first to wait", func() bool {
-		var n int
-		err := b.db.Pool().QueryRow(t.Context(), `
-			SELECT count(*) FROM pg_locks WHERE relation = 'login_failures'::regclass AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`).Scan(&n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n > 0
-	})
+	b.until("the first to wait", func() bool { return postgrestest.Waits(t, b.db, "login_failures") })
 	for range 2 {
 		a := login()
 		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !strings.Contains(a.body, "Too many people") {

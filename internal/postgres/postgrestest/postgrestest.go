@@ -105,6 +105,17 @@ func URL(t testing.TB) string {
 	return shared(t).create(t, "template0")
 }
 
+// Waits reports whether somebody waits for a lock of a table of db's.
+func Waits(t testing.TB, db *postgres.DB, table string) (waits bool) {
+	t.Helper()
+	if err := db.Pool().QueryRow(t.Context(), `
+		SELECT EXISTS (SELECT FROM pg_locks WHERE relation = $1::regclass AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`, table).Scan(&waits); err != nil {
+		t.Fatal(err)
+	}
+	return waits
+}
+
 func shared(t testing.TB) *server {
 	t.Helper()
 	if !inMain.Load() {
