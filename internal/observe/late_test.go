@@ -71,16 +71,16 @@ func TestALateWatchDoesNotLeadBackBehindAnOperation(t *testing.T) {
 		Exists: true, UID: string(d.UID), Generation: d.Generation, ObservedGeneration: d.Generation, Release: 1, Health: "Current",
 	}
 	s.end(w, seen)
-	before := len(s.stored.all())
+	before := len(s.store.stored.all())
 
 	// What the watch tells now is from before the end.
 	late.Pass("deployments")
-	eventually(t, "the workload is read anew", func() bool { return len(s.stored.all()) > before })
+	eventually(t, "the workload is read anew", func() bool { return len(s.store.stored.all()) > before })
 	late.Pass("pods")
 	s.scale(w, `{"spec":{"replicas":1}}`)
 	late.Release("deployments")
 	eventually(t, "what is from after the end is shown", func() bool { return s.observation(w).Desired == 1 })
-	for _, o := range s.stored.all()[before:] {
+	for _, o := range s.store.stored.all()[before:] {
 		if len(o.Pods) > 0 || o.Current > o.Desired {
 			t.Errorf("after it had ended without a pod it was stored that %+v", o)
 		}

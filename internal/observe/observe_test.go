@@ -35,9 +35,7 @@ func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m)) }
 type scene struct {
 	t            *testing.T
 	db           *postgres.DB
-	broken       atomic.Int32 // times that a watch was stored as broken
-	slow         atomic.Int32 // times that the store will still fail
-	stored       stored
+	store        counting
 	look         kubernetes.Interface
 	cluster      fleet.Cluster
 	installation string
@@ -58,25 +56,38 @@ func (s *stored) all() []fleet.Observation {
 // counting is the store that the observer has.
 type counting struct {
 	*postgres.DB
-	broken *atomic.Int32
-	slow   *atomic.Int32
-	stored *stored
+	broken atomic.Int32 // times that a watch was stored as broken
+	slow   atomic.Int32 // times that the store will still fail
+	failed atomic.Bool  // it has, and no watch has begun since
+	blamed atomic.Int32 // times that a watch was stored as broken then
+	stored stored
 }
 
-func (c counting) SaveObservation(ctx context.Context, holder string, o fleet.Observation, ended int64) error {
+func (c *counting) SaveObservation(ctx context.Context, holder string, o fleet.Observation, ended int64) error {
 	if c.slow.Add(-1) >= 0 {
+		c.failed.Store(true)
 		return context.DeadlineExceeded
 	}
+	// Nobody sees the list before what the database has is in it.
+	c.stored.Lock()
+	defer c.stored.Unlock()
 	err := c.DB.SaveObservation(ctx, holder, o, ended)
 	if err == nil {
-		c.stored.Lock()
-		defer c.stored.Unlock()
 		c.stored.list = append(c.stored.list, o)
 	}
 	return err
 }
 
-func (c counting) MarkBroken(ctx context.Context, holder, clusterID, namespace, message string) error {
+// PinnedIdentity is what every watch begins with.
+func (c *counting) PinnedIdentity(ctx context.Context, clusterID string) (fleet.ClusterIdentity, error) {
+	c.failed.Store(false)
+	return c.DB.PinnedIdentity(ctx, clusterID)
+}
+
+func (c *counting) MarkBroken(ctx context.Context, holder, clusterID, namespace, message string) error {
+	if c.failed.Load() {
+		c.blamed.Add(1)
+	}
 	err := c.DB.MarkBroken(ctx, holder, clusterID, namespace, message)
 	if err == nil {
 		c.broken.Add(1)
@@ -102,7 +113,7 @@ func newScene(t *testing.T, admin, raw []byte, opts observe.Options) *scene {
 		t.Fatal(err)
 	}
 	look := clustertest.Client(t, admin)
-	s := &scene{t: t, db: db, look: look, installation: installation, cluster: fleet.Cluster{
+	s := &scene{t: t, db: db, store: counting{DB: db}, look: look, installation: installation, cluster: fleet.Cluster{
 		ID: "k3s-test", Label: "Test", Provider: fleet.ProviderK3s, ClusterName: "test", Namespace: clustertest.Namespace(t, look),
 		CredentialMode: fleet.CredentialMounted, KubeconfigPath: "k3s-test", CredentialHash: kube.Hash(raw), Enabled: true,
 		Exposure: fleet.Exposure{Mode: fleet.ExposureClusterIP},
@@ -114,7 +125,7 @@ func newScene(t *testing.T, admin, raw []byte, opts observe.Options) *scene {
 	opts.Holder, opts.Installation = t.Name(), installation
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- observe.New(counting{db, &s.broken, &s.slow, &s.stored}, clients, opts).Run(ctx) }()
+	go func() { ended <- observe.New(&s.store, clients, opts).Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -279,8 +290,8 @@ func TestB23_AnUnreachableClusterIsNotTakenForAnEmptyOne(t *testing.T) {
 		fault()
 		// It may have been broken before, by a slow machine, and be about to
 		// store what a new list saw: what tries after it breaks now sees nothing.
-		before := s.broken.Load()
-		eventually(t, "the watch is known to be broken by "+name, func() bool { return s.broken.Load() > before })
+		before := s.store.broken.Load()
+		eventually(t, "the watch is known to be broken by "+name, func() bool { return s.store.broken.Load() > before })
 		if u, err := s.db.Unreachable(t.Context(), s.cluster.ID, w.Namespace); err != nil || u.Error == "" {
 			t.Errorf("during %s it is known that %+v, %v", name, u, err)
 		}
@@ -302,11 +313,12 @@ func TestASlowDatabaseIsNotTakenForASilentCluster(t *testing.T) {
 	t.Parallel()
 	_, admin := clustertest.Kubeconfig(t, "k3s", "kwok")
 	s := newScene(t, admin, admin, observe.Options{MaxBackoff: time.Second, ProbeTime: time.Minute})
-	s.slow.Store(3)
+	s.store.slow.Store(3)
 	w := s.workload("web", s.cluster.Namespace, 1)
 	eventually(t, "the pod is shown", func() bool { o := s.observation(w); return o != nil && o.Available == 1 })
-	if left, broken := s.slow.Load(), s.broken.Load(); left >= 0 || broken > 0 {
-		t.Errorf("%d times the cluster was said not to answer; the store would fail %d times more", broken, left+1)
+	// A slow machine may break a watch as well, at another time.
+	if left, blamed := s.store.slow.Load(), s.store.blamed.Load(); left >= 0 || blamed > 0 {
+		t.Errorf("%d times the cluster was said not to answer; the store would fail %d times more", blamed, left+1)
 	}
 }
 

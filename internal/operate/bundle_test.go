@@ -184,7 +184,7 @@ func setup(t *testing.T) *bundle {
 func (b *bundle) another(change ...func(*operate.Options)) *operate.Operator {
 	o := operate.Options{
 		Store: b.db, Adapter: b.adapter, Sealer: sealer{}, Targets: targets{b.db},
-		Logger: slog.New(slog.DiscardHandler), Heartbeat: 20 * time.Millisecond, Silence: patience,
+		Logger: slog.New(slog.DiscardHandler), Heartbeat: 20 * time.Millisecond, Silence: patience, Slice: patience,
 	}
 	for _, c := range change {
 		c(&o)
