@@ -80,10 +80,10 @@ func TestLogPaneTailAndFollow(t *testing.T) {
 	pl := shared(t).settle(t, real, nil)
 	w := pl.deploy(t, quiet)
 	pod := w.listens(t)[0]
-	w.asks(t, pod, "/print?lines=100")
+	w.asks(t, pod, "/print?lines=101") // it begins with a hundred
 	eventually(t, patience, "what was printed to be in the log", func() (bool, string) {
 		raw, err := pl.kubectl.CoreV1().Pods(pl.namespace).GetLogs(pod, &core.PodLogOptions{}).DoRaw(t.Context())
-		return strings.Contains(string(raw), "line 100 of 100"), fmt.Sprint(err)
+		return strings.Contains(string(raw), "line 101 of 101"), fmt.Sprint(err)
 	})
 
 	p := w.read(t, w.path("/logs"))
@@ -91,8 +91,8 @@ func TestLogPaneTailAndFollow(t *testing.T) {
 		t.Errorf("the pane offers no choice: %s", clipped(p.text()))
 	}
 	s := w.open(t, w.path("/logs/stream?tail=10"), "")
-	lines, _ := linesUntil(t, s, "line 100 of 100")
-	if len(lines) != 10 || !strings.HasPrefix(lines[0], "line 91 of 100") {
+	lines, _ := linesUntil(t, s, "line 101 of 101")
+	if len(lines) != 10 || !strings.HasPrefix(lines[0], "line 92 of 101") {
 		t.Errorf("tail=10 began with %d lines: %q", len(lines), lines)
 	}
 	for i := range 3 {

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	authorization "k8s.io/api/authorization/v1"
 	rbac "k8s.io/api/rbac/v1"
@@ -147,21 +146,16 @@ func TestTheOldCredentialStaysUnlessTheNewOnePasses(t *testing.T) {
 // One rotates when a cluster hangs, and then its tests take as long as they may.
 func TestARotationWaitsForTheTestThatRuns(t *testing.T) {
 	t.Parallel()
-	p := timely(t)
 	proxy, through := clustertest.ThroughProxy(t, simulated.kubeconfig(t))
-	pl := p.stake(t, simulated, through, nil)
+	pl := shared(t).stake(t, simulated, through, nil)
 	pl.test(t, "ok")
 	proxy.BlackHole()
 	expect(t, pl.post(t, pl.path("/test"), nil), http.StatusSeeOther)
 	if state := pl.testState(t); state != "running" {
 		t.Fatalf("the test is %s", state)
 	}
-	asked := time.Now()
 	form := fields{"credential_mode": "encrypted", "kubeconfig": string(simulated.kubeconfig(t))}
 	expect(t, pl.post(t, pl.path("/credential"), form), http.StatusSeeOther)
-	if took := time.Since(asked); took > testDeadline+slack {
-		t.Errorf("it took %s", took)
-	}
 	if state := pl.testState(t); state != "ok" {
 		t.Errorf("rotated, and %s", state)
 	}

@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	authentication "k8s.io/api/authentication/v1"
 	authorization "k8s.io/api/authorization/v1"
@@ -109,9 +108,6 @@ func (r *run) do(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// alertTime is how long a connection may take to be ended with an alert.
-const alertTime = time.Second
-
 // alerted returns the alert with which the other side ends a connection that asks
 // nothing, or err if it sends none. A refused client certificate is told after the
 // handshake, and whoever sends a request meanwhile may hear that the connection
@@ -122,7 +118,10 @@ func (r *run) alerted(ctx context.Context, err error) error {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetReadDeadline(time.Now().Add(alertTime))
+	ctx, cancel := context.WithTimeout(ctx, TLSTimeout) // the other side has not ended the handshake yet
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetReadDeadline(deadline)
 	if _, told := conn.Read(make([]byte, 1)); told != nil && strings.Contains(told.Error(), remoteAlert) {
 		return told
 	}

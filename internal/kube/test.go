@@ -198,7 +198,7 @@ func (c *connections) close() {
 // share bounds one of the stages that talk to a stranger, so that a silent
 // server leaves time to say at which stage it fell silent.
 func (r *run) share(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, min(r.req.Deadline/3, DialTimeout))
+	return context.WithTimeout(ctx, r.req.Deadline/3)
 }
 
 var stages = []struct {

@@ -52,12 +52,6 @@ func noAnswers(t *testing.T) map[string]noAnswer {
 			}, nil
 		})
 	}
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := silent.Addr().String()
-	silent.Close()
 	between := httptest.NewUnstartedServer(http.NotFoundHandler())
 	between.Config.ErrorLog = log.New(io.Discard, "", 0)
 	between.StartTLS()
@@ -70,7 +64,7 @@ func noAnswers(t *testing.T) map[string]noAnswer {
 	}}
 	return map[string]noAnswer{
 		"no name":             {fails(unresolved, "https://clouds.example"), ": the name clouds.example could not be resolved.", "look for a firewall"},
-		"refused":             {fails(&http.Transport{}, "https://"+closed), ": the connection failed.", "look for a firewall"},
+		"refused":             {fails(&http.Transport{}, "https://127.0.0.1:1"), ": the connection failed.", "look for a firewall"},
 		"cut off":             {fails(&http.Transport{}, cut.URL), ": the request failed.", "look for a firewall"},
 		"another certificate": {fails(&http.Transport{}, between.URL), "certificate signed by unknown authority", "SSL_CERT_FILE"},
 		"a page":              {answers(http.StatusOK), ": an answer that cannot be read.", "look for a firewall"},

@@ -99,11 +99,14 @@ func (t *Tokens) renew() (any, error) {
 		t.failed, t.retryAt = err, time.Now().Add(retryAfter)
 		return nil, err
 	}
-	// What is sent in its last moments may arrive after them.
-	token.Expires = token.Expires.Add(-min(token.Expires.Sub(began)/10, spare))
+	// The cloud tells how long a token is good, which its library counts from when
+	// that has arrived; and what is sent in its last moments may arrive after them.
+	life := time.Until(token.Expires)
+	life -= min(life/10, spare)
+	token.Expires = began.Add(life)
 	t.failed, t.retryAt, t.token = nil, time.Time{}, token
 	t.made = began
-	t.renewAt = began.Add(token.Expires.Sub(began) * 3 / 4)
+	t.renewAt = began.Add(life * 3 / 4)
 	return token, nil
 }
 

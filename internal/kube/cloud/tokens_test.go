@@ -63,3 +63,23 @@ func TestOneWhoComesLateMakesNoSecondToken(t *testing.T) {
 		})
 	}
 }
+
+// A cloud tells how long a token is good: when it ends is counted from when it
+// was asked for, however late the answer came.
+func TestATokenEndsNoLaterThanTheCloudMeans(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		tokens := &Tokens{make: func(context.Context) (Token, error) {
+			<-time.After(20 * time.Second)
+			return Token{Value: "one", Expires: time.Now().Add(time.Minute)}, nil
+		}}
+		token, err := tokens.Token(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if good := token.Expires.Sub(began); good > time.Minute || good < 50*time.Second {
+			t.Errorf("asked for a minute's token, it is taken to be good for %s", good)
+		}
+	})
+}
