@@ -150,7 +150,7 @@ func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...a
 var expiringSQL = fmt.Sprintf(`c.enabled AND c.credential_ends_at < now() + interval '%d seconds'`, int(fleet.ExpiryWarning.Seconds()))
 
 // clusterTextSQL is what a search of the registry looks through.
-const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
+const clusterTextSQL = `concat_ws(' ', 'k8s:' || c.id, c.label, c.cluster_name, c.region, c.provider)`
 
 // clusterListSQL lists clusters: the page is found first and then completed row
 // by row, with the latest test of each.

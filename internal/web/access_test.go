@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,8 +87,10 @@ func TestAttack05DefaultIsNo(t *testing.T) {
 	if a := b.client().get("/no/such/page"); a.status != http.StatusSeeOther {
 		t.Errorf("absent page by nobody: %d", a.status)
 	}
-	if a := admin.do(http.MethodDelete, "/workloads", nil); a.status != http.StatusMethodNotAllowed {
-		t.Errorf("DELETE: %d", a.status)
+	for path, takes := range map[string][]string{"/workloads": {"GET, HEAD"}, "/deploy": {"GET, HEAD", "POST"}, "/deploy/preview": {"POST"}} {
+		if a := admin.do(http.MethodDelete, path, nil); a.status != http.StatusMethodNotAllowed || !slices.Equal(a.header.Values("Allow"), takes) {
+			t.Errorf("DELETE %s: %d, %q", path, a.status, a.header.Values("Allow"))
+		}
 	}
 }
 

@@ -290,6 +290,27 @@ func TestAFormSentAfterTheSessionLeadsBackToIt(t *testing.T) {
 	}
 }
 
+// An id has one spelling, in which the pages that show it hear of its changes.
+func TestAnIDInAnotherSpellingIsNotThere(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	id, op := b.deployed(admin, "one", "web")
+	for _, path := range []string{
+		"/workloads/" + strings.ToUpper(id), "/workloads/" + strings.ReplaceAll(id, "-", ""), "/workloads/%7B" + id + "%7D/stream",
+		"/operations/" + strings.ToUpper(op), "/workloads/%00", "/operations/%FF", "/admin/clusters/%00/edit", "/admin/clusters/%FF",
+		"/admin/users/%00/delete",
+	} {
+		if a := admin.get(path); a.status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, a.status)
+		}
+	}
+	if a := admin.post("/workloads/%00/stop", nil); a.status != http.StatusNotFound {
+		t.Errorf("stop: %d", a.status)
+	}
+}
+
 // What cannot be done is told on a page that leads back to the one where it was
 // tried, and so does the address of a form when it is opened as a page.
 func TestAFailureLeadsBack(t *testing.T) {

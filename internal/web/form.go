@@ -17,8 +17,8 @@ import (
 // neverShown are fields whose values never go back into a page.
 var neverShown = append([]string{"kubeconfig", "secret_env", "password", "new_password", "token", "cloud_secret"}, fleet.CloudSecretFields...)
 
-// readForm returns the fields of a POST, each once. A file of the field
-// kubeconfig_file takes the place of an empty kubeconfig.
+// readForm returns the fields of a POST, each once. A file takes the place of an
+// empty kubeconfig.
 func readForm(r *http.Request) (map[string]string, error) {
 	err := parseForm(r)
 	if err != nil {
@@ -34,9 +34,12 @@ func readForm(r *http.Request) (map[string]string, error) {
 		return form, nil
 	}
 	defer func() { _ = r.MultipartForm.RemoveAll() }() // the server does so too
-	if files := r.MultipartForm.File["kubeconfig_file"]; len(files) > 0 && strings.TrimSpace(form["kubeconfig"]) == "" {
-		if form["kubeconfig"], err = readFile(files[0]); err != nil {
-			return nil, err
+	// The page's field for a file, and the one that a script has read of.
+	for _, field := range []string{"kubeconfig_file", "kubeconfig"} {
+		if files := r.MultipartForm.File[field]; len(files) > 0 && strings.TrimSpace(form["kubeconfig"]) == "" {
+			if form["kubeconfig"], err = readFile(files[0]); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return form, nil
@@ -45,8 +48,13 @@ func readForm(r *http.Request) (map[string]string, error) {
 // parseForm waits for the whole body of a POST. Only its first error counts: what
 // was parsed is kept in the request, and not parsed again.
 func parseForm(r *http.Request) error {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if kind != "application/x-www-form-urlencoded" && kind != "multipart/form-data" && r.ContentLength != 0 {
+		// To ParseForm it would be an empty form.
+		return notAForm(http.StatusUnsupportedMediaType)
+	}
 	err := r.ParseForm() // ParseMultipartForm alone would hide its error
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == "multipart/form-data" && r.MultipartForm == nil {
+	if err == nil && kind == "multipart/form-data" && r.MultipartForm == nil {
 		err = r.ParseMultipartForm(clusterBody)
 	}
 	if err == nil {
@@ -56,8 +64,12 @@ func parseForm(r *http.Request) error {
 	if errors.As(err, &tooLarge) {
 		return tooLarge
 	}
+	return notAForm(http.StatusBadRequest)
+}
+
+func notAForm(status int) error {
 	return &statusError{
-		status: http.StatusBadRequest, title: "Not readable", message: "The form could not be read.",
+		status: status, title: "Not readable", message: "The form could not be read.",
 		remedy: "Send it as application/x-www-form-urlencoded or multipart/form-data.",
 	}
 }

@@ -145,41 +145,67 @@ func TestClusterIsSavedShownAndChanged(t *testing.T) {
 	}
 }
 
+// What a script sends as something else must not be taken for an empty form, which
+// would empty every setting.
+func TestABodyThatIsNoFormIsRefused(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	id, _ := b.deployed(admin, "one", "web")
+	at := "/workloads/" + id
+	for _, kind := range []string{"application/json", "text/plain", ""} {
+		for _, path := range []string{"/admin/clusters", "/admin/clusters/one", at + "/update", at + "/stop"} {
+			a := admin.do(http.MethodPost, path, strings.NewReader(`{"replicas":"3"}`), "Content-Type", kind)
+			if a.status != http.StatusUnsupportedMediaType || !strings.Contains(a.body, "application/x-www-form-urlencoded") {
+				t.Errorf("%q to %s: %d", kind, path, a.status)
+			}
+		}
+	}
+	if a := admin.do(http.MethodPost, at+"/restart", nil); a.status == http.StatusUnsupportedMediaType {
+		t.Errorf("no body at all: %d", a.status)
+	}
+}
+
 func TestKubeconfigByFileAndInspection(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	admin := b.user(fleet.RoleAdmin)
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	for name, value := range clusterFields("one").but("kubeconfig", "") {
-		if err := form.WriteField(name, value); err != nil {
+	for id, field := range map[string]string{"one": "kubeconfig_file", "uploaded": "kubeconfig"} {
+		var body bytes.Buffer
+		form := multipart.NewWriter(&body)
+		sent := clusterFields(id)
+		delete(sent, "kubeconfig")
+		for name, value := range sent {
+			if err := form.WriteField(name, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		part, err := form.CreateFormFile(field, "config")
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	part, err := form.CreateFormFile("kubeconfig_file", "config")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := part.Write([]byte("from a file")); err != nil {
-		t.Fatal(err)
-	}
-	if err := form.Close(); err != nil {
-		t.Fatal(err)
-	}
-	a := admin.do(http.MethodPost, "/admin/clusters", &body, "Content-Type", form.FormDataContentType())
-	if a.status != http.StatusSeeOther {
-		t.Fatalf("%d\n%s", a.status, a.body)
-	}
-	cred, err := b.db.Credential(t.Context(), "one")
-	if err != nil || string(cred.Sealed) != "from a file" {
-		t.Errorf("stored %q, %v", cred.Sealed, err)
+		if _, err := part.Write([]byte("from a file")); err != nil {
+			t.Fatal(err)
+		}
+		if err := form.Close(); err != nil {
+			t.Fatal(err)
+		}
+		a := admin.do(http.MethodPost, "/admin/clusters", &body, "Content-Type", form.FormDataContentType())
+		if a.status != http.StatusSeeOther {
+			t.Fatalf("%s: %d\n%s", field, a.status, a.body)
+		}
+		cred, err := b.db.Credential(t.Context(), id)
+		if err != nil || string(cred.Sealed) != "from a file" {
+			t.Errorf("of %s is stored %q, %v", field, cred.Sealed, err)
+		}
 	}
 
 	typed := fields{"credential_mode": "encrypted", "kubeconfig": "sEcReT", "label": "kept-label"}
 	if a := admin.post("/admin/clusters/inspect", typed, "HX-Request", "true"); a.status != http.StatusOK || !strings.Contains(a.body, `data-context="main"`) || strings.Contains(a.body, "<html") {
 		t.Errorf("fragment: %d\n%s", a.status, a.body)
 	}
-	a = admin.post("/admin/clusters/inspect", typed)
+	a := admin.post("/admin/clusters/inspect", typed)
 	if a.status != http.StatusOK || !strings.Contains(a.body, `data-context="main"`) || !strings.Contains(a.body, "kept-label") || strings.Contains(a.body, "sEcReT") {
 		t.Errorf("page: %d\n%s", a.status, a.body)
 	}

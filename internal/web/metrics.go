@@ -86,10 +86,14 @@ func (m *metrics) request(method, route string, status int, took time.Duration) 
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 }
 
-// MetricsHandler answers /metrics. It belongs on a listener of its own: what it
-// tells is not for everybody.
+// MetricsHandler answers /metrics, and /healthz and /readyz as Handler does. It
+// belongs on a listener of its own: what it tells is not for everybody.
 func (s *Server) MetricsHandler() http.Handler {
-	return promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /readyz", s.readyz)
+	return mux
 }
 
 // Metrics lets other parts of the process add theirs.

@@ -79,8 +79,17 @@ func TestMetricsAreOnTheirOwnAddress(t *testing.T) {
 	if a := admin.get("/metrics"); a.status != http.StatusNotFound {
 		t.Errorf("on the public address: %d", a.status)
 	}
-	w := httptest.NewRecorder()
-	b.server.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	ask := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		b.server.MetricsHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w
+	}
+	for path, status := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusOK, "/": http.StatusNotFound} {
+		if w := ask(path); w.Code != status || status == http.StatusOK && w.Body.String() != "ok\n" {
+			t.Errorf("%s: %d %.100s", path, w.Code, w.Body)
+		}
+	}
+	w := ask("/metrics")
 	for _, part := range []string{
 		"portolan_clusters 1", `portolan_http_request_duration_seconds_count{method="POST",route="/admin/clusters/{id}/test",status="303"} 1`,
 	} {

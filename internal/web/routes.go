@@ -3,10 +3,13 @@ package web
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/google/uuid"
 
 	"portolan/internal/fleet"
 	"portolan/static"
@@ -139,6 +142,9 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 		if err == nil {
 			err = s.admitAgain(r, route, least)
 		}
+		if err == nil && !oneSpelling(route, chi.URLParam(r, "id")) {
+			err = notFound(w, r)
+		}
 		if err == nil {
 			err = h(w, r)
 		}
@@ -148,16 +154,35 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 	}
 }
 
+// oneSpelling reports whether an id in a route is spelled as it is stored: the
+// database takes other spellings of a UUID too, whose pages no bell would reach,
+// and fails on what is no text.
+func oneSpelling(route, id string) bool {
+	if strings.Contains(route, "/workloads/{id}") || strings.Contains(route, "/operations/{id}") {
+		if parsed, err := uuid.Parse(id); err == nil {
+			return parsed.String() == id
+		}
+	}
+	return utf8.ValidString(id) && !strings.ContainsRune(id, 0)
+}
+
 func notFound(http.ResponseWriter, *http.Request) error {
 	return fleet.NotFound("There is no such page.")
 }
 
 // methodNotAllowed shows whoever comes to the address of a form, by reloading what
 // answered it, say, the way to the page that has the form.
-func methodNotAllowed(_ http.ResponseWriter, r *http.Request) error {
+func methodNotAllowed(w http.ResponseWriter, r *http.Request) error {
 	e := &statusError{status: http.StatusMethodNotAllowed, title: "Not possible", message: "This address does not take a " + r.Method + "."}
-	form := chi.NewRouteContext()
-	if r.Method == http.MethodGet && chi.RouteContext(r.Context()).Routes.Match(form, http.MethodPost, r.URL.Path) {
+	routes, form := chi.RouteContext(r.Context()).Routes, chi.NewRouteContext()
+	if routes.Match(chi.NewRouteContext(), http.MethodGet, r.URL.Path) {
+		w.Header().Add("Allow", "GET, HEAD")
+	}
+	takesForms := routes.Match(form, http.MethodPost, r.URL.Path)
+	if takesForms {
+		w.Header().Add("Allow", http.MethodPost)
+	}
+	if r.Method == http.MethodGet && takesForms {
 		e.message, e.remedy = "This is no page: a form is sent to this address.", "Send it from the page that has it."
 		e.links = []views.Option{{Value: pageOf(r.URL.Path, form.RoutePattern()), Label: "Open that page"}}
 	}
