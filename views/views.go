@@ -90,6 +90,7 @@ type Page struct {
 	Person Person
 	Nav    Nav
 	Notice string // something that has just been done, said once; may be empty
+	Bare   bool   // only what the page is about, for htmx to put into another
 }
 
 // Count is a number with a state, which leads to the list of what it counts.

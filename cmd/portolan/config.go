@@ -55,6 +55,20 @@ func (c clusterConfig) keyring() (*seal.Keyring, error) {
 	return ring, nil
 }
 
+// check refuses settings by which clusters would be tested without a pause, or
+// never.
+func (c clusterConfig) check() error {
+	switch {
+	case c.TestInterval <= 0:
+		return fmt.Errorf("PORTOLAN_TEST_INTERVAL: must be more than 0, not %s", c.TestInterval)
+	case c.TestDeadline <= 0:
+		return fmt.Errorf("PORTOLAN_TEST_DEADLINE: must be more than 0, not %s", c.TestDeadline)
+	case c.MaxTests <= 0:
+		return fmt.Errorf("PORTOLAN_MAX_TESTS: must be more than 0, not %d", c.MaxTests)
+	}
+	return nil
+}
+
 func (c clusterConfig) policy() (kube.AddressPolicy, error) {
 	allow, err := prefixes("PORTOLAN_ALLOW_CIDRS", c.AllowCIDRs)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // A network that would never match what it says is told at the start: a list of
@@ -19,6 +20,23 @@ func TestNetworksThatMatchNothingAreRefused(t *testing.T) {
 		_, err := clusterConfig{DenyCIDRs: []string{text}}.policy()
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), "PORTOLAN_DENY_CIDRS") || !strings.Contains(err.Error(), says)) {
 			t.Errorf("%s: %v, want %q", text, err, says)
+		}
+	}
+}
+
+func TestTestsWithoutATimeAreRefused(t *testing.T) {
+	t.Parallel()
+	good := clusterConfig{TestInterval: time.Minute, TestDeadline: time.Second, MaxTests: 1}
+	for name, set := range map[string]func(*clusterConfig){
+		"":                       func(*clusterConfig) {},
+		"PORTOLAN_TEST_INTERVAL": func(c *clusterConfig) { c.TestInterval = -time.Minute },
+		"PORTOLAN_TEST_DEADLINE": func(c *clusterConfig) { c.TestDeadline = 0 },
+		"PORTOLAN_MAX_TESTS":     func(c *clusterConfig) { c.MaxTests = 0 },
+	} {
+		c := good
+		set(&c)
+		if err := c.check(); (err == nil) != (name == "") || err != nil && !strings.HasPrefix(err.Error(), name+": ") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

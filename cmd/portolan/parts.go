@@ -42,6 +42,9 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 	// What client-go would print to standard error beside our own lines also
 	// comes back as an error, and is told where it matters.
 	klog.SetLogger(logr.Discard())
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	policy, err := c.policy()
 	if err != nil {
 		return nil, err

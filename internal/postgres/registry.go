@@ -150,7 +150,13 @@ func (db *DB) statuses(ctx context.Context, columnsOfTest, sql string, args ...a
 var expiringSQL = fmt.Sprintf(`c.enabled AND c.credential_ends_at < now() + interval '%d seconds'`, int(fleet.ExpiryWarning.Seconds()))
 
 // clusterTextSQL is what a search of the registry looks through.
-const clusterTextSQL = `concat_ws(' ', 'k8s:' || c.id, c.label, c.cluster_name, c.region, c.provider)`
+const clusterTextSQL = `concat_ws(' ', c.id, c.label, c.cluster_name, c.region, c.provider)`
+
+// clusterPattern matches what a search of the registry asks for. A target is
+// found by its cluster's id.
+func clusterPattern(query string) string {
+	return likePattern(strings.TrimPrefix(strings.TrimSpace(query), fleet.TargetPrefix))
+}
 
 // clusterListSQL lists clusters: the page is found first and then completed row
 // by row, with the latest test of each.
@@ -190,7 +196,7 @@ func (db *DB) Clusters(ctx context.Context, f fleet.ClusterFilter) (fleet.Page[f
 	if f.Expiring {
 		where = append(where, expiringSQL)
 	}
-	if pattern := likePattern(f.Query); pattern != "" {
+	if pattern := clusterPattern(f.Query); pattern != "" {
 		where, args["pattern"] = append(where, clusterTextSQL+" ILIKE @pattern"), pattern
 	}
 	if id != "" {
@@ -237,7 +243,7 @@ func (db *DB) ClusterCounts(ctx context.Context, query string) (fleet.ClusterCou
 func (db *DB) countClusters(ctx context.Context, query string) (fleet.ClusterCounts, error) {
 	args := pgx.NamedArgs{}
 	where := "true"
-	if pattern := likePattern(query); pattern != "" {
+	if pattern := clusterPattern(query); pattern != "" {
 		where, args["pattern"] = clusterTextSQL+" ILIKE @pattern", pattern
 	}
 	counts, err := one[fleet.ClusterCounts](ctx, db.pool, `

@@ -507,7 +507,7 @@ func TestClustersAreFoundByText(t *testing.T) {
 	b.cluster("alpha")
 	b.cluster("b-100")
 	b.deploy("alpha", "web")
-	for query, want := range map[string]int{"ALPHA": 1, "kind-": 2, "k3s": 2, "b-1": 1, "100%": 0, "_": 0, `\`: 0, "'": 0, "\x00alpha": 1} {
+	for query, want := range map[string]int{"ALPHA": 1, "kind-": 2, "k3s": 2, "b-1": 1, " k8s:alpha ": 1, "8": 0, "100%": 0, "_": 0, `\`: 0, "'": 0, "\x00alpha": 1} {
 		page, err := b.Clusters(t.Context(), fleet.ClusterFilter{Query: query})
 		b.must(err)
 		counts, err := b.ClusterCounts(t.Context(), query)

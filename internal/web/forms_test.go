@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime/multipart"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -165,6 +166,38 @@ func TestABodyThatIsNoFormIsRefused(t *testing.T) {
 	if a := admin.do(http.MethodPost, at+"/restart", nil); a.status == http.StatusUnsupportedMediaType {
 		t.Errorf("no body at all: %d", a.status)
 	}
+}
+
+// What htmx asked for is put into a page, so an answer that tells of an error is no
+// page of its own, though it shows the form again.
+func TestErrorsForHtmxAreFragments(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	shows := func(method, path string, sent fields, status int, says string) {
+		t.Helper()
+		body := url.Values{}
+		for name, value := range sent {
+			body.Set(name, value)
+		}
+		headers := []string{"Content-Type", "application/x-www-form-urlencoded"}
+		page := admin.do(method, path, strings.NewReader(body.Encode()), headers...)
+		fragment := admin.do(method, path, strings.NewReader(body.Encode()), append(headers, "HX-Request", "true")...)
+		if page.status != status || !strings.Contains(page.body, "<html") || !strings.Contains(page.body, says) {
+			t.Errorf("%s %s: %d, want %d and %q", method, path, page.status, status, says)
+		}
+		if fragment.status != status || strings.Contains(fragment.body, "<html") || strings.Contains(fragment.body, "<nav") || !strings.Contains(fragment.body, says) {
+			t.Errorf("%s %s for htmx: %d, want %d and %q in\n%s", method, path, fragment.status, status, says, fragment.body)
+		}
+	}
+	shows(http.MethodGet, "/deploy", nil, http.StatusServiceUnavailable, "deploy requires Kubernetes")
+	shows(http.MethodPost, "/deploy", fields{"name": "kept-name"}, http.StatusServiceUnavailable, "deploy requires Kubernetes")
+	shows(http.MethodPost, "/admin/clusters", clusterFields("one").but("label", "").but("region", "kept-region"), http.StatusUnprocessableEntity, "kept-region")
+	b.target(admin, "one")
+	shows(http.MethodPost, "/admin/clusters/one", clusterFields("one").but("version", "0"), http.StatusConflict, "Another admin")
+	id, _ := b.deployed(admin, "one", "web")
+	b.ended(id, fleet.OperationSucceeded, 1)
+	shows(http.MethodPost, "/workloads/"+id+"/delete", fields{"confirm": "other"}, http.StatusUnprocessableEntity, "confirm")
 }
 
 func TestKubeconfigByFileAndInspection(t *testing.T) {

@@ -14,9 +14,15 @@ import (
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// render answers with a page. It is made in memory first, so that a page that
-// fails half-way is an error and not half a page.
+// render answers with a page, or with what is in it where it tells of an error to
+// htmx. It is made in memory first, so that a page that fails half-way is an error
+// and not half a page.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, title string, page func(views.Page) templ.Component) error {
+	if status >= http.StatusBadRequest && isFragment(r) {
+		frame := s.bareFrame(r, title)
+		frame.Bare = true
+		return s.renderFragment(w, r, status, page(frame))
+	}
 	frame, err := s.frame(w, r, title)
 	if err != nil {
 		return err
