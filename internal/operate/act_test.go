@@ -153,6 +153,14 @@ func TestWhichVerbWhereDisabledOrUnreachable(t *testing.T) {
 			t.Fatalf("message %q", shown.Message)
 		}
 	}
+	for what, begin := range map[string]func() error{
+		"deploy":  func() error { _, err := b.Deploy(t.Context(), operator, deployForm("other")); return err },
+		"preview": func() error { _, err := b.Preview(t.Context(), operator, deployForm("other")); return err },
+	} {
+		if shown := shownAs(t, begin(), fleet.CodeUnavailable); !strings.Contains(shown.Message, "requires Kubernetes") || shown.Problems["target"] == "" {
+			t.Errorf("%s: %+v", what, shown)
+		}
+	}
 	_, err = b.Act(t.Context(), operator, id, fleet.VerbForget, forget)
 	wantCode(t, err, fleet.CodeForbidden)
 	_, err = b.Act(t.Context(), admin, id, fleet.VerbForget, fleet.WorkloadForm{"confirm": "other"})

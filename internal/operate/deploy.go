@@ -2,6 +2,7 @@ package operate
 
 import (
 	"context"
+	"time"
 
 	"portolan/internal/fleet"
 )
@@ -56,6 +57,16 @@ func (o *Operator) draft(ctx context.Context, form fleet.WorkloadForm) (fleet.St
 	w := fleet.Workload{
 		ID: newID(), Name: name, ClusterID: cluster.ID, Namespace: cluster.NamespaceFor(runtime.ID),
 		Runtime: runtime.ID, Kind: spec.Kind, Release: 1, Replicas: spec.Replicas,
+	}
+	unreachable, err := o.Store.Unreachable(ctx, w.ClusterID, w.Namespace)
+	if err != nil {
+		return fleet.StepRequest{}, err
+	}
+	if !unreachable.Since.IsZero() && unreachable.At(time.Now()) {
+		e := fleet.Unavailable("The cluster %s cannot be reached now: deploy requires Kubernetes.", cluster.Label)
+		e.Remedy = "Choose another target, or try again once it answers: Portolan goes on trying by itself."
+		e.Problems = fleet.Problems{"target": "cannot be reached now"}
+		return fleet.StepRequest{}, e
 	}
 	return fleet.StepRequest{Cluster: cluster, Workload: w, Spec: spec, Secrets: secrets}, nil
 }

@@ -127,7 +127,8 @@ func (db *DB) MarkAlive(ctx context.Context, holder, clusterID, namespace string
 		INSERT INTO observation_sources AS s (cluster_id, namespace, alive_at)
 		SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM observer_leases WHERE cluster_id = $1 AND holder = $4)
 		ON CONFLICT (cluster_id, namespace) DO UPDATE
-		SET alive_at = greatest(s.alive_at, excluded.alive_at), error = '', error_at = NULL`, at)
+		SET alive_at = greatest(s.alive_at, excluded.alive_at), error = '', error_at = NULL,
+			healed_at = CASE WHEN s.error = '' THEN s.healed_at ELSE now() END`, at)
 	return wrap("mark alive", err)
 }
 

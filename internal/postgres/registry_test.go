@@ -322,6 +322,55 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	}
 }
 
+// What a watch hears of a cluster is a reason to test it when the latest test says
+// otherwise: once, however that ends.
+func TestAClusterIsDueWhenItsWatchSaysOtherwise(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.cluster("c1")
+	b.running("c1", "web")
+	due := func(when string, want bool) {
+		t.Helper()
+		ids, err := b.DueTests(t.Context(), time.Hour, 0)
+		b.must(err)
+		if (len(ids) == 1) != want {
+			t.Errorf("%s is due: %v", when, ids)
+		}
+	}
+	breaks := func() { b.must(b.MarkBroken(t.Context(), holder, "c1", "apps", "no route to host")) }
+	heals := func() { b.must(b.MarkAlive(t.Context(), holder, "c1", "apps", time.Now())) }
+	past := func() { // what was tested lies longer back still
+		b.exec(`UPDATE observation_sources SET error_at = error_at - interval '11 seconds'`)
+		b.exec(`UPDATE connection_tests SET started_at = started_at - interval '1 minute'`)
+	}
+
+	heals()
+	due("one that was never tested", false)
+	b.tested("c1", fleet.TestOK)
+	due("one that passed and answers", false)
+	breaks()
+	due("one whose watch has just broken", false)
+	past()
+	due("one whose watch is broken", true)
+	b.tested("c1", fleet.TestOK)
+	due("one that passed all the same", false)
+	heals()
+	due("one that passed and is heard again", false)
+
+	breaks()
+	past()
+	breaks()
+	due("one whose watch broke again", true)
+	b.tested("c1", fleet.TestFailed)
+	due("one that failed", false)
+	heals()
+	due("one that failed before it was heard again", true)
+	heals()
+	due("the same", true)
+	b.tested("c1", fleet.TestFailed)
+	due("one that failed for another reason", false)
+}
+
 func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

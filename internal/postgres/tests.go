@@ -310,15 +310,28 @@ const wantTestsSQL = `
 		test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
 	WHERE id = ANY($1) AND NOT (test_wanted AND (test_wanted_by <> '' OR $2 = ''))`
 
+// brokenFor is how long a watch must fail before that is a reason to test its
+// cluster: most that break are begun anew within seconds.
+const brokenFor = 10 * time.Second
+
+// contradictedSQL is a cluster c of which a watch says something else than its
+// latest test, and of which no test has begun since. It does not depend on the row
+// of c, so that it is found once for all.
+var contradictedSQL = fmt.Sprintf(`c.id IN (
+	SELECT k.id FROM observation_sources s JOIN clusters k ON k.id = s.cluster_id
+	WHERE CASE WHEN s.error = '' THEN k.verdict = 'failed' ELSE k.verdict = 'ok' AND s.error_at < now() - interval '%d seconds' END
+		AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = k.id AND NOT t.trial
+			AND t.started_at > CASE WHEN s.error = '' THEN coalesce(s.healed_at, '-infinity') ELSE s.error_at END))`, int(brokenFor.Seconds()))
+
 // DueTests returns the enabled clusters whose latest test of the present
-// configuration ended longer than interval ago, the longest first, and before
-// them those for which a test is wanted: one that somebody asked for, that
-// never came to its end, or of a mounted kubeconfig that has changed. None has a
-// test running. limit 0 = all.
+// configuration ended longer than interval ago, the longest first, or that a watch
+// contradicts, and before them those for which a test is wanted: one that somebody
+// asked for, that never came to its end, or of a mounted kubeconfig that has
+// changed. None has a test running. limit 0 = all.
 func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) ([]fleet.DueTest, error) {
 	due, err := many[fleet.DueTest](ctx, db.pool, `
 		SELECT c.id AS cluster_id, CASE WHEN c.test_wanted THEN c.test_wanted_by ELSE '' END AS by FROM clusters c
-		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND c.tested_at < now() - $1::interval)
+		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND (c.tested_at < now() - $1::interval OR `+contradictedSQL+`))
 			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running' AND `+aliveSQL+`)
 		ORDER BY c.test_wanted DESC, c.tested_at LIMIT NULLIF($2, 0)`, interval, limit)
 	return due, wrap("due tests", err)
