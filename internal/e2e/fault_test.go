@@ -108,6 +108,9 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 				})
 			}
 
+			// Its last test had passed, and the next would be long in coming.
+			eventually(t, patience, "no offer of what does not answer", func() (bool, string) { return !pl.offered(t), "offered" })
+
 			proxy.Restore()
 			running.becomes(t, "running")
 			stopped.becomes(t, "stopped")
@@ -115,6 +118,7 @@ func TestB23AnUnreachableClusterIsUnknownAndHeals(t *testing.T) {
 				return running.markers(m.fragment())["phase"] == "running"
 			})
 			running.did(t, "scale", fields{"replicas": "1"}) // what the page shows, verbs go by
+			eventually(t, patience, "an offer of what answers again", func() (bool, string) { return pl.offered(t), pl.testState(t) })
 		})
 	}
 }
