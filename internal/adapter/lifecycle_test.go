@@ -414,6 +414,18 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 		spec.NodeSelector = map[string]string{"no.such/label": "x"}
 		rest := w.made(wl, spec)
 		eventually(t, "the scheduler tells of it", func() bool { return w.tells(wl, "FailedScheduling") })
+
+		// Until it has lasted, the step that waits says so.
+		w.use(w.raw, Options{})
+		step := rest.Steps[0]
+		step.StartedAt = time.Now()
+		result, err := w.adapter.Do(t.Context(), fleet.StepRequest{
+			Operation: rest, Step: step, Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation,
+		}, time.Second)
+		if err != nil || result.Done || !strings.HasPrefix(result.Message, "0 of ") || !strings.Contains(result.Message, "available. No node takes the pod: 0/") {
+			t.Errorf("meanwhile it says %q, %v", result.Message, err)
+		}
+		w.use(w.raw, Options{UnschedulableAfter: 1})
 		f := w.drive(rest, wl, spec, nil).failure()
 		if f == nil || f.Reason != "Unschedulable" || len(f.Events) == 0 {
 			t.Fatalf("ended with %+v", f)

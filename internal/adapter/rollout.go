@@ -13,8 +13,10 @@ import (
 // left over; its Service there. It fails as soon as what is in the way cannot
 // mend itself, or at its deadline, naming the cause.
 func (j *job) rollout(ctx context.Context) error {
-	return j.follow(ctx, func(s live.Sight) (bool, error) {
+	var waits *live.Sight
+	err := j.follow(ctx, func(s live.Sight) (bool, error) {
 		c := s.Controller
+		waits = nil
 		if c == nil {
 			_, err := j.controller(ctx)
 			return false, err
@@ -33,7 +35,7 @@ func (j *job) rollout(ctx context.Context) error {
 			j.done("%d of %d available", c.Status.AvailableReplicas, c.Desired())
 			return true, nil
 		}
-		j.result.Message = j.progress(c)
+		waits = &s
 		if c.Status.ObservedGeneration < c.Generation {
 			return false, j.late(ctx, s)
 		}
@@ -42,6 +44,24 @@ func (j *job) rollout(ctx context.Context) error {
 		}
 		return false, j.late(ctx, s)
 	})
+	if err == nil && waits != nil {
+		j.result.Message = j.waiting(ctx, *waits)
+	}
+	return err
+}
+
+// waiting says how far a rollout is, and what is in its way now. That may pass
+// by itself, or be what it fails with when it has lasted.
+func (j *job) waiting(ctx context.Context, s live.Sight) string {
+	text := j.progress(s.Controller)
+	if t := s.Trouble(nil); t == nil || !t.Hinders() {
+		return text
+	}
+	// Those of pods of an older spec are what the rollout may be about to cure.
+	if t := s.Trouble(j.notNewest(ctx, s)); t != nil && t.Hinders() {
+		text += ". " + t.Message
+	}
+	return text
 }
 
 // tidy removes what only the release before needed, once no pod of it is left:

@@ -52,6 +52,10 @@ const (
 	rankBlocked
 )
 
+// Hinders reports whether a trouble is more than what every pod passes through
+// before it serves.
+func (t *Trouble) Hinders() bool { return t.rank > rankUnready }
+
 func troubleOf(p *Pod) *Trouble {
 	if p.Ready() || p.Status.Phase == "Succeeded" {
 		return nil
