@@ -130,6 +130,7 @@ func typedSecrets(sent map[string]string) []string {
 // more: the page shows it blank, and to send it so would be taken for an answer.
 // Of the fields in stored there is something that a blank one keeps.
 func enterAgain(f *ui.Form, sent map[string]string, stored ...string) {
+	good := f.Error == "" && len(f.Errors) == 0
 	for _, name := range typedSecrets(sent) {
 		text := "What you entered is not shown again, for safety: enter it once more."
 		if slices.Contains(stored, name) {
@@ -143,6 +144,7 @@ func enterAgain(f *ui.Form, sent map[string]string, stored ...string) {
 		}
 		f.Errors[name] = text
 	}
+	f.Again = good && len(f.Errors) > 0
 }
 
 // formStatus is the status of a form that is shown again because of err.

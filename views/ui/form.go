@@ -12,6 +12,7 @@ type Form struct {
 	Values map[string][]string
 	Errors map[string]string
 	Error  string // about the form as a whole
+	Again  bool   // nothing is wrong: Errors ask for what is not shown again
 	Notes  map[string][]Note
 }
 
