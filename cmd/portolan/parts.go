@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -70,6 +71,9 @@ func assemble(ctx context.Context, log *slog.Logger, databaseURL string, ring *s
 		return nil, err
 	}
 
+	if _, err := os.Stat(c.KubeconfigsDir); err != nil { // it may still come
+		log.Warn("the folder of mounted kubeconfigs cannot be read", "PORTOLAN_KUBECONFIGS_DIR", c.KubeconfigsDir, "err", err)
+	}
 	root := kube.OpenRoot(c.KubeconfigsDir)
 	options := kube.Options{Version: version, Policy: policy, Cloud: cloud.Options{Servers: servers}}
 	p.registry = registry.New(registry.Options{

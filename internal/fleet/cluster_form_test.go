@@ -35,6 +35,7 @@ func TestClusterFormNamesTheFieldThatIsWrong(t *testing.T) {
 		"empty label":                 {"label", map[string]string{"label": " "}},
 		"label of 81 characters":      {"label", map[string]string{"label": strings.Repeat("ü", 81)}},
 		"label with an escape":        {"label", map[string]string{"label": "a\x1b[31m"}},
+		"label that reads backwards":  {"label", map[string]string{"label": "a\u202eb"}},
 		"label that is not UTF-8":     {"label", map[string]string{"label": "a\xff"}},
 		"unknown provider":            {"provider", map[string]string{"provider": "openshift"}},
 		"unknown credential mode":     {"credential_mode", map[string]string{"credential_mode": ""}},

@@ -29,11 +29,18 @@ func ValidClusterID(id string) bool {
 // reader takes the text of form fields, checks each and notes what is wrong.
 type reader struct{ problems Problems }
 
+// hidden reports whether a character changes how others read without being seen: a
+// control, or one that overrides the direction of text (U+202A to U+202E and U+2066
+// to U+2069; Unicode Technical Report 36, section 2.3).
+func hidden(c rune) bool {
+	return unicode.IsControl(c) || c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069
+}
+
 // line returns the trimmed text of a one-line field of at most limit characters.
 func (r reader) line(name, text string, limit int) string {
 	text = strings.TrimSpace(text)
 	switch {
-	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, hidden):
 		r.problems.Add(name, "must be one line of plain text, without control characters")
 	case utf8.RuneCountInString(text) > limit:
 		r.problems.Add(name, "must be at most %d characters; this is %d", limit, utf8.RuneCountInString(text))

@@ -121,6 +121,20 @@ func TestB2SavingHidesNoChangeOfTheFile(t *testing.T) {
 
 func hash(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
+// Without the choice, the field that is filled in says where the kubeconfig is.
+func TestAnInspectionNeedsNoModeToBeChosen(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	for want, form := range map[string]fleet.ClusterForm{
+		"kubeconfig 1": {"kubeconfig_path": "one"},
+		"pasted":       {"kubeconfig": "pasted", "kubeconfig_path": "one"},
+	} {
+		if contexts, err := b.Inspect(t.Context(), form); err != nil || len(contexts) != 1 || contexts[0].Name != want {
+			t.Errorf("%v: %+v, %v", form, contexts, err)
+		}
+	}
+}
+
 func TestB5FilesThatNoClusterUsesAreFound(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -174,7 +174,8 @@ func (r *Registry) readMounted(c *fleet.Cluster, problems fleet.Problems) []byte
 // Inspect returns the contexts of the kubeconfig that the form names or holds,
 // before anything is saved.
 func (r *Registry) Inspect(_ context.Context, form fleet.ClusterForm) ([]Context, error) {
-	if form["credential_mode"] == string(fleet.CredentialMounted) {
+	mode, typed := form["credential_mode"], strings.TrimSpace(form["kubeconfig"]) != ""
+	if mode == string(fleet.CredentialMounted) || mode == "" && !typed && strings.TrimSpace(form["kubeconfig_path"]) != "" {
 		path, err := r.Kubeconfigs.Clean(strings.TrimSpace(form["kubeconfig_path"]))
 		if err != nil {
 			return nil, atField("kubeconfig_path", err)
@@ -185,7 +186,7 @@ func (r *Registry) Inspect(_ context.Context, form fleet.ClusterForm) ([]Context
 		}
 		return r.Kubeconfigs.Inspect(raw, Reading{Mode: fleet.CredentialMounted, Path: path, Allows: form.Allows(), Cloud: form.SealedCloud()})
 	}
-	if strings.TrimSpace(form["kubeconfig"]) == "" {
+	if !typed {
 		return nil, fleet.Problems{"kubeconfig": "must not be empty: paste it, or choose a file"}.Err()
 	}
 	return r.Kubeconfigs.Inspect([]byte(form["kubeconfig"]), Reading{Mode: fleet.CredentialEncrypted, Allows: form.Allows(), Cloud: form.SealedCloud()})

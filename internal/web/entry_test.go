@@ -290,6 +290,25 @@ func TestAFormSentAfterTheSessionLeadsBackToIt(t *testing.T) {
 	}
 }
 
+// What has been done is told by the page that the browser is sent on to, and not
+// beside an error that comes before it.
+func TestANoticeIsNotTakenForTheErrorBesideIt(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	admin := b.user(fleet.RoleAdmin)
+	b.target(admin, "one")
+	if a := admin.post("/admin/clusters/one/disable", nil); a.status != http.StatusSeeOther {
+		t.Fatal(a.status)
+	}
+	told := func(a answer) bool { return strings.Contains(a.body, "data-notice") }
+	if a := admin.post("/admin/clusters", clusterFields("two").but("label", "")); a.status != http.StatusUnprocessableEntity || told(a) {
+		t.Errorf("%d tells of it: %t", a.status, told(a))
+	}
+	if !told(admin.get("/admin/clusters/one")) || told(admin.get("/admin/clusters/one")) {
+		t.Error("it is not told once")
+	}
+}
+
 // An id has one spelling, in which the pages that show it hear of its changes.
 func TestAnIDInAnotherSpellingIsNotThere(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, titl
 		frame.Bare = true
 		return s.renderFragment(w, r, status, page(frame))
 	}
-	frame, err := s.frame(w, r, title)
+	frame, err := s.frame(w, r, status, title)
 	if err != nil {
 		return err
 	}
@@ -65,21 +65,22 @@ func writeHTML(w http.ResponseWriter, status int, body []byte) {
 	_, _ = w.Write(body) // an error means that the client has gone
 }
 
-// frame is what all pages share.
-func (s *Server) frame(w http.ResponseWriter, r *http.Request, title string) (views.Page, error) {
+// frame is what all pages share. What has just been done is not told on a page
+// about an error.
+func (s *Server) frame(w http.ResponseWriter, r *http.Request, status int, title string) (views.Page, error) {
 	p := s.bareFrame(r, title)
 	if p.Person.Email == "" {
 		return p, nil
-	}
-	notice, err := s.Auth.TakeNotice(r.Context(), w)
-	if err != nil {
-		return p, err
 	}
 	counts, err := s.Reads.NavCounts(r.Context())
 	if err != nil {
 		return p, err
 	}
-	p.Notice = notice
+	if status < http.StatusBadRequest {
+		if p.Notice, err = s.Auth.TakeNotice(r.Context(), w); err != nil {
+			return p, err
+		}
+	}
 	p.Nav = views.Nav{Workloads: count(counts.Workloads), Operations: count(counts.Running)}
 	if p.Person.CanAdmin {
 		p.Nav.Clusters = count(counts.Clusters)
