@@ -54,11 +54,13 @@ func (j *job) rollout(ctx context.Context) error {
 // by itself, or be what it fails with when it has lasted.
 func (j *job) waiting(ctx context.Context, s live.Sight) string {
 	text := j.progress(s.Controller)
-	if t := s.Trouble(nil); t == nil || !t.Hinders() {
+	// Which pods are of the newest spec is not known before it is observed, and the
+	// troubles of the others are what the rollout may be about to cure.
+	hinders := func(t *live.Trouble) bool { return t != nil && t.Pod != nil && t.Hinders() }
+	if s.Controller.Status.ObservedGeneration < s.Controller.Generation || !hinders(s.Trouble(nil)) {
 		return text
 	}
-	// Those of pods of an older spec are what the rollout may be about to cure.
-	if t := s.Trouble(j.notNewest(ctx, s)); t != nil && t.Hinders() {
+	if t := s.Trouble(j.notNewest(ctx, s)); hinders(t) {
 		text += ". " + t.Message
 	}
 	return text

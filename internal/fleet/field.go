@@ -31,7 +31,7 @@ type reader struct{ problems Problems }
 
 // hidden reports whether a character changes how others read without being seen: a
 // control, or one that overrides the direction of text (U+202A to U+202E and U+2066
-// to U+2069; Unicode Technical Report 36, section 2.3).
+// to U+2069; see Unicode Technical Report 36 on bidirectional text spoofing).
 func hidden(c rune) bool {
 	return unicode.IsControl(c) || c >= 0x202a && c <= 0x202e || c >= 0x2066 && c <= 0x2069
 }
@@ -41,7 +41,7 @@ func (r reader) line(name, text string, limit int) string {
 	text = strings.TrimSpace(text)
 	switch {
 	case !utf8.ValidString(text) || strings.ContainsFunc(text, hidden):
-		r.problems.Add(name, "must be one line of plain text, without control characters")
+		r.problems.Add(name, "must be one line of plain text, without characters that control the text or turn its direction")
 	case utf8.RuneCountInString(text) > limit:
 		r.problems.Add(name, "must be at most %d characters; this is %d", limit, utf8.RuneCountInString(text))
 	}

@@ -11,10 +11,10 @@ import (
 )
 
 // DialTimeout bounds the TCP connection to one address, TLSTimeout the
-// handshake over it.
+// handshake over it: as long as Go's http.DefaultTransport.
 const (
 	DialTimeout = 5 * time.Second
-	TLSTimeout  = 5 * time.Second
+	TLSTimeout  = 10 * time.Second
 )
 
 // AddressPolicy decides which addresses an API server may have. Link-local

@@ -196,9 +196,10 @@ func (c *connections) close() {
 }
 
 // share bounds one of the stages that talk to a stranger, so that a silent
-// server leaves time to say at which stage it fell silent.
+// server leaves time to say at which stage it fell silent. No stage is more patient
+// than what uses the cluster once the test has passed.
 func (r *run) share(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, r.req.Deadline/3)
+	return context.WithTimeout(ctx, min(r.req.Deadline/3, TLSTimeout))
 }
 
 var stages = []struct {

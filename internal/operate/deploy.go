@@ -62,8 +62,10 @@ func (o *Operator) draft(ctx context.Context, form fleet.WorkloadForm) (fleet.St
 	if err != nil {
 		return fleet.StepRequest{}, err
 	}
+	// A watch that was never heard may wait for what this deploy brings, such as the
+	// namespace.
 	if !unreachable.Since.IsZero() && unreachable.At(time.Now()) {
-		e := fleet.Unavailable("The cluster %s cannot be reached now: deploy requires Kubernetes.", cluster.Label)
+		e := fleet.Unavailable("The cluster %s cannot be reached now, and deploy requires Kubernetes. What watches it says: %s", cluster.Label, unreachable.Error)
 		e.Remedy = "Choose another target, or try again once it answers: Portolan goes on trying by itself."
 		e.Problems = fleet.Problems{"target": "cannot be reached now"}
 		return fleet.StepRequest{}, e

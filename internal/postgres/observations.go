@@ -127,8 +127,7 @@ func (db *DB) MarkAlive(ctx context.Context, holder, clusterID, namespace string
 		INSERT INTO observation_sources AS s (cluster_id, namespace, alive_at)
 		SELECT $1, $2, $3 WHERE EXISTS (SELECT FROM observer_leases WHERE cluster_id = $1 AND holder = $4)
 		ON CONFLICT (cluster_id, namespace) DO UPDATE
-		SET alive_at = greatest(s.alive_at, excluded.alive_at), error = '', error_at = NULL,
-			healed_at = CASE WHEN s.error = '' THEN s.healed_at ELSE now() END`, at)
+		SET alive_at = greatest(s.alive_at, excluded.alive_at), error = '', error_at = NULL`, at)
 	return wrap("mark alive", err)
 }
 
@@ -184,7 +183,8 @@ func sourceAnswers(ctx context.Context, tx pgx.Tx, clusterID, namespace string) 
 }
 
 // Unreachable says since when the observer gets no answer for the cluster's
-// namespace, and the last error; ok = it answers, or it is not watched yet.
+// namespace, and the last error; zero = it answers, or it is not watched: not yet,
+// or not any more since its last workload went.
 func (db *DB) Unreachable(ctx context.Context, clusterID, namespace string) (fleet.Unreachability, error) {
 	type row struct {
 		AliveAt *time.Time
@@ -195,7 +195,8 @@ func (db *DB) Unreachable(ctx context.Context, clusterID, namespace string) (fle
 	r, err := one[row](ctx, db.pool, `
 		SELECT greatest(s.alive_at, (SELECT max(o.seen_at) FROM observations o JOIN workloads w ON w.id = o.workload_id
 			WHERE w.cluster_id = s.cluster_id AND w.namespace = s.namespace)) AS alive_at, s.error
-		FROM observation_sources s WHERE s.cluster_id = $1 AND s.namespace = $2 AND s.error <> ''`,
+		FROM observation_sources s WHERE s.cluster_id = $1 AND s.namespace = $2 AND s.error <> ''
+			AND EXISTS (SELECT FROM workloads w WHERE w.cluster_id = s.cluster_id AND w.namespace = s.namespace)`,
 		clusterID, namespace)
 	if absent(err) {
 		return fleet.Unreachability{}, nil

@@ -65,11 +65,14 @@ func TestAWorkloadIsReadAsOfOneMoment(t *testing.T) {
 		}
 		read <- state
 	}()
+	limit := time.After(3 * time.Minute)
 	for !postgrestest.Waits(t, b.DB, "operations") {
 		select {
 		case state := <-read:
 			t.Fatalf("read without its operation: %+v", state)
 		case <-time.After(5 * time.Millisecond):
+		case <-limit:
+			t.Fatal("it does not come to the operation")
 		}
 	}
 	for _, table := range []string{"workloads SET release = 2 WHERE id", "operations SET release = 2 WHERE workload_id"} {

@@ -323,7 +323,7 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 }
 
 // What a watch hears of a cluster is a reason to test it when the latest test says
-// otherwise: once, however that ends.
+// otherwise, a minute after that at the earliest.
 func TestAClusterIsDueWhenItsWatchSaysOtherwise(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -338,37 +338,40 @@ func TestAClusterIsDueWhenItsWatchSaysOtherwise(t *testing.T) {
 		}
 	}
 	breaks := func() { b.must(b.MarkBroken(t.Context(), holder, "c1", "apps", "no route to host")) }
-	heals := func() { b.must(b.MarkAlive(t.Context(), holder, "c1", "apps", time.Now())) }
-	past := func() { // what was tested lies longer back still
-		b.exec(`UPDATE observation_sources SET error_at = error_at - interval '11 seconds'`)
-		b.exec(`UPDATE connection_tests SET started_at = started_at - interval '1 minute'`)
+	heals := func() { b.must(b.MarkAlive(t.Context(), holder, "c1", "apps", time.Now().Add(time.Hour))) } // however long this takes
+	brokenFor := func(d time.Duration) { b.exec(`UPDATE observation_sources SET error_at = now() - $1::interval`, d) }
+	tested := func(state fleet.TestState, ago time.Duration) {
+		b.tested("c1", state)
+		b.exec(`UPDATE clusters SET tested_at = now() - $1::interval`, ago)
 	}
 
 	heals()
 	due("one that was never tested", false)
-	b.tested("c1", fleet.TestOK)
+	tested(fleet.TestOK, 2*time.Minute)
 	due("one that passed and answers", false)
 	breaks()
 	due("one whose watch has just broken", false)
-	past()
+	brokenFor(11 * time.Second)
 	due("one whose watch is broken", true)
-	b.tested("c1", fleet.TestOK)
+	tested(fleet.TestOK, 50*time.Second)
+	due("one that has just been tested", false)
+	brokenFor(4 * time.Minute)
+	tested(fleet.TestOK, 2*time.Minute)
 	due("one that passed all the same", false)
-	heals()
-	due("one that passed and is heard again", false)
+	tested(fleet.TestFailed, 2*time.Minute)
+	due("one that failed as well", false)
 
-	breaks()
-	past()
-	breaks()
-	due("one whose watch broke again", true)
-	b.tested("c1", fleet.TestFailed)
-	due("one that failed", false)
 	heals()
-	due("one that failed before it was heard again", true)
-	heals()
-	due("the same", true)
-	b.tested("c1", fleet.TestFailed)
-	due("one that failed for another reason", false)
+	due("one that could not be reached and is heard again", true)
+	tested(fleet.TestFailed, 50*time.Second)
+	due("one that has just failed again", false)
+	tested(fleet.TestFailed, 2*time.Minute)
+	due("one that still could not be reached", true)
+	b.exec(`UPDATE connection_tests SET checks = replace(checks::text, '"connect"', '"permissions"')::jsonb`)
+	due("one that lacks permissions", false)
+	b.exec(`UPDATE connection_tests SET checks = replace(checks::text, '"permissions"', '"tls"')::jsonb`)
+	b.exec(`UPDATE observation_sources SET alive_at = now() - interval '1 minute'`)
+	due("one that nobody watches any more", false)
 }
 
 func TestATestIsWantedUntilItsResultIsStored(t *testing.T) {

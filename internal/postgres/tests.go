@@ -310,24 +310,34 @@ const wantTestsSQL = `
 		test_wanted_by = CASE WHEN test_wanted AND test_wanted_by <> '' THEN test_wanted_by ELSE $2 END
 	WHERE id = ANY($1) AND NOT (test_wanted AND (test_wanted_by <> '' OR $2 = ''))`
 
-// brokenFor is how long a watch must fail before that is a reason to test its
-// cluster: most that break are begun anew within seconds.
-const brokenFor = 10 * time.Second
+// How long a watch must fail before that is a reason to test its cluster, since most
+// that break are begun anew within seconds; and how long after a test that reason
+// counts at the earliest, since one that breaks again and again must not have its
+// cluster tested without a pause.
+const (
+	brokenFor = 10 * time.Second
+	spared    = time.Minute
+)
 
 // contradictedSQL is a cluster c of which a watch says something else than its
-// latest test, and of which no test has begun since. It does not depend on the row
-// of c, so that it is found once for all.
+// latest test: that has passed, and the watch has broken since; or it could not
+// reach the API server, which the watch does. It does not depend on the row of c, so
+// that it is found once for all.
 var contradictedSQL = fmt.Sprintf(`c.id IN (
 	SELECT k.id FROM observation_sources s JOIN clusters k ON k.id = s.cluster_id
-	WHERE CASE WHEN s.error = '' THEN k.verdict = 'failed' ELSE k.verdict = 'ok' AND s.error_at < now() - interval '%d seconds' END
-		AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = k.id AND NOT t.trial
-			AND t.started_at > CASE WHEN s.error = '' THEN coalesce(s.healed_at, '-infinity') ELSE s.error_at END))`, int(brokenFor.Seconds()))
+	WHERE k.tested_at < now() - interval '%[1]d seconds' AND CASE WHEN s.error <> ''
+		THEN k.verdict = 'ok' AND s.error_at < now() - interval '%[2]d seconds' AND k.tested_at < s.error_at + interval '%[2]d seconds'
+		ELSE k.verdict = 'failed' AND s.alive_at > now() - interval '%[3]d seconds' AND EXISTS (
+			SELECT FROM connection_tests t, jsonb_array_elements(t.checks) e WHERE t.id = k.test_id AND e->>'state' = 'failed'
+				AND e->>'stage' IN ('%[4]s', '%[5]s', '%[6]s', '%[7]s', '%[8]s')) END)`,
+	int(spared.Seconds()), int(brokenFor.Seconds()), int(fleet.UnknownAfter.Seconds()),
+	fleet.StageResolve, fleet.StageConnect, fleet.StageTLS, fleet.StageAuthenticate, fleet.StageVersion)
 
 // DueTests returns the enabled clusters whose latest test of the present
-// configuration ended longer than interval ago, the longest first, or that a watch
-// contradicts, and before them those for which a test is wanted: one that somebody
-// asked for, that never came to its end, or of a mounted kubeconfig that has
-// changed. None has a test running. limit 0 = all.
+// configuration ended longer than interval ago or is contradicted by a watch, the
+// oldest test first, and before them those for which a test is wanted: one that
+// somebody asked for, that never came to its end, or of a mounted kubeconfig that
+// has changed. None has a test running. limit 0 = all.
 func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) ([]fleet.DueTest, error) {
 	due, err := many[fleet.DueTest](ctx, db.pool, `
 		SELECT c.id AS cluster_id, CASE WHEN c.test_wanted THEN c.test_wanted_by ELSE '' END AS by FROM clusters c

@@ -318,6 +318,7 @@ func TestAnIDInAnotherSpellingIsNotThere(t *testing.T) {
 	id, op := b.deployed(admin, "one", "web")
 	for _, path := range []string{
 		"/workloads/" + strings.ToUpper(id), "/workloads/" + strings.ReplaceAll(id, "-", ""), "/workloads/%7B" + id + "%7D/stream",
+		"/workloads/" + id[:4] + "-" + id[4:],
 		"/operations/" + strings.ToUpper(op), "/workloads/%00", "/operations/%FF", "/admin/clusters/%00/edit", "/admin/clusters/%FF",
 		"/admin/users/%00/delete",
 	} {

@@ -34,7 +34,7 @@ func readForm(r *http.Request) (map[string]string, error) {
 		return form, nil
 	}
 	defer func() { _ = r.MultipartForm.RemoveAll() }() // the server does so too
-	// The page's field for a file, and the one that a script has read of.
+	// Either is what a script may call it; the page reads the file itself.
 	for _, field := range []string{"kubeconfig_file", "kubeconfig"} {
 		if files := r.MultipartForm.File[field]; len(files) > 0 && strings.TrimSpace(form["kubeconfig"]) == "" {
 			if form["kubeconfig"], err = readFile(files[0]); err != nil {
@@ -49,9 +49,11 @@ func readForm(r *http.Request) (map[string]string, error) {
 // was parsed is kept in the request, and not parsed again.
 func parseForm(r *http.Request) error {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if kind != "application/x-www-form-urlencoded" && kind != "multipart/form-data" && r.ContentLength != 0 {
-		// To ParseForm it would be an empty form.
-		return notAForm(http.StatusUnsupportedMediaType)
+	if kind != "application/x-www-form-urlencoded" && kind != "multipart/form-data" && r.PostForm == nil {
+		// To ParseForm all of these would be an empty form, and only no body is one.
+		if n, err := r.Body.Read(make([]byte, 1)); n > 0 || !errors.Is(err, io.EOF) {
+			return notAForm(http.StatusUnsupportedMediaType)
+		}
 	}
 	err := r.ParseForm() // ParseMultipartForm alone would hide its error
 	if err == nil && kind == "multipart/form-data" && r.MultipartForm == nil {

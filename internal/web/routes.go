@@ -159,9 +159,8 @@ func (s *Server) guard(route string, body int64, timeout time.Duration, h handle
 // and fails on what is no text.
 func oneSpelling(route, id string) bool {
 	if strings.Contains(route, "/workloads/{id}") || strings.Contains(route, "/operations/{id}") {
-		if parsed, err := uuid.Parse(id); err == nil {
-			return parsed.String() == id
-		}
+		parsed, err := uuid.Parse(id)
+		return err == nil && parsed.String() == id
 	}
 	return utf8.ValidString(id) && !strings.ContainsRune(id, 0)
 }
