@@ -307,6 +307,15 @@ func TestB8TestsAreDueAfterTheInterval(t *testing.T) {
 	if want := []fleet.DueTest{{ClusterID: "changed"}, {ClusterID: "due"}}; !slices.Equal(due, want) {
 		t.Fatalf("due: %v", due)
 	}
+	b.cluster("failed")
+	b.tested("failed", fleet.TestFailed)
+	b.exec(`UPDATE clusters SET tested_at = now() - interval '10 minutes 30 seconds' WHERE id = 'failed'`)
+	due, err = b.DueTests(t.Context(), 10*time.Minute, 2)
+	b.must(err)
+	if want := []fleet.DueTest{{ClusterID: "changed"}, {ClusterID: "failed"}}; !slices.Equal(due, want) {
+		t.Fatalf("due first: %v", due)
+	}
+	b.exec(`DELETE FROM clusters WHERE id = 'failed'`)
 
 	// Who asks for a test that is not wanted yet is named with it.
 	b.must(b.WantTests(t.Context(), []string{"due", "fresh"}, "first@example.org"))

@@ -334,15 +334,16 @@ var contradictedSQL = fmt.Sprintf(`c.id IN (
 	fleet.StageResolve, fleet.StageConnect, fleet.StageTLS, fleet.StageAuthenticate, fleet.StageVersion)
 
 // DueTests returns the enabled clusters whose latest test of the present
-// configuration ended longer than interval ago or is contradicted by a watch, the
-// oldest test first, and before them those for which a test is wanted: one that
-// somebody asked for, that never came to its end, or of a mounted kubeconfig that
-// has changed. None has a test running. limit 0 = all.
+// configuration ended longer than interval ago or is contradicted by a watch, and
+// before them those for which a test is wanted: one that somebody asked for, that
+// never came to its end, or of a mounted kubeconfig that has changed. Of both, those
+// that failed come first, since they may take long, and the others need not wait for
+// their end; then the oldest test. None has a test running. limit 0 = all.
 func (db *DB) DueTests(ctx context.Context, interval time.Duration, limit int) ([]fleet.DueTest, error) {
 	due, err := many[fleet.DueTest](ctx, db.pool, `
 		SELECT c.id AS cluster_id, CASE WHEN c.test_wanted THEN c.test_wanted_by ELSE '' END AS by FROM clusters c
 		WHERE c.enabled AND (c.test_wanted OR c.test_fingerprint = c.fingerprint AND (c.tested_at < now() - $1::interval OR `+contradictedSQL+`))
 			AND NOT EXISTS (SELECT FROM connection_tests t WHERE t.cluster_id = c.id AND t.state = 'running' AND `+aliveSQL+`)
-		ORDER BY c.test_wanted DESC, c.tested_at LIMIT NULLIF($2, 0)`, interval, limit)
+		ORDER BY c.test_wanted DESC, c.verdict = 'failed' DESC, c.tested_at LIMIT NULLIF($2, 0)`, interval, limit)
 	return due, wrap("due tests", err)
 }
