@@ -419,12 +419,15 @@ func TestB20_FailuresNameTheirCause(t *testing.T) {
 		w.use(w.raw, Options{})
 		step := rest.Steps[0]
 		step.StartedAt = time.Now()
-		result, err := w.adapter.Do(t.Context(), fleet.StepRequest{
-			Operation: rest, Step: step, Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation,
-		}, time.Second)
-		if err != nil || result.Done || !strings.HasPrefix(result.Message, "0 of ") || !strings.Contains(result.Message, "available. No node takes the pod: 0/") {
-			t.Errorf("meanwhile it says %q, %v", result.Message, err)
-		}
+		eventually(t, "it says what is in its way", func() bool { // once its controllers have told of the pod
+			result, err := w.adapter.Do(t.Context(), fleet.StepRequest{
+				Operation: rest, Step: step, Cluster: w.cluster, Workload: *wl, Spec: *spec, Installation: w.installation,
+			}, time.Second)
+			if result.Done {
+				t.Fatalf("meanwhile it ends: %+v", result)
+			}
+			return err == nil && strings.HasPrefix(result.Message, "0 of ") && strings.Contains(result.Message, "available. No node takes the pod: 0/")
+		})
 		w.use(w.raw, Options{UnschedulableAfter: 1})
 		f := w.drive(rest, wl, spec, nil).failure()
 		if f == nil || f.Reason != "Unschedulable" || len(f.Events) == 0 {
